@@ -1,0 +1,1 @@
+"""What every room stands on: types, registry, configuration, random streams, artifacts, devices, errors, progress."""

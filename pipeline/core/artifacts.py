@@ -1,0 +1,136 @@
+"""Files that are whole or absent: written beside their place, flushed to disk, then renamed into it."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+
+from pipeline.core.errors import ArtifactError, DiskFullError
+
+PathLike = str | os.PathLike
+
+
+@contextlib.contextmanager
+def explained_write_errors(path: PathLike) -> Iterator[None]:
+    """Turn the operating system's refusals while writing `path` into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"The disk or quota is full while writing {path}. Nothing half-written was left behind: free some space "
+                "and run the same command again."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise ArtifactError(
+                f"No permission to write {path} ({error.strerror}). Make its folder writable or run from a project "
+                "folder that is yours."
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def writing(path: PathLike, mode: str = "w") -> Iterator[IO]:
+    """Open `path` for writing so that it appears only when the block ends well.
+
+    Raises DiskFullError or ArtifactError with the way out; on any error the old file, if any, stays as it was.
+    """
+    path = pathlib.Path(path)
+    with explained_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+            with os.fdopen(handle, mode, **text) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+
+def write_text(path: PathLike, text: str) -> None:
+    with writing(path) as file:
+        file.write(text)
+
+
+def to_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no NaN or infinity (those raise ValueError)."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_json(path: PathLike, value: Any) -> None:
+    write_text(path, to_json(value))
+
+
+def write_csv(path: PathLike, frame) -> None:
+    """Write a pandas DataFrame, floats with full precision, without its index."""
+    with writing(path) as file:
+        frame.to_csv(file, index=False, lineterminator="\n")
+
+
+def read_json(path: PathLike) -> Any:
+    """Parsed JSON file. Raises ArtifactError when it is missing or damaged."""
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing. Run the stage that makes it (see `snakemake -n {path}`).") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}). Delete it and run the stage that makes it again.") from None
+
+
+@contextlib.contextmanager
+def writing_array(path: PathLike, shape: tuple[int, ...], dtype: Any) -> Iterator[np.memmap]:
+    """A memory-mapped .npy array to fill, which appears at `path` only when the block ends well.
+
+    The space is taken on the disk beforehand, so that a full disk is an error here and not a crash later.
+    """
+    path = pathlib.Path(path)
+    n_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    with explained_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path.parent).free
+        if free < n_bytes + 2**20:
+            raise DiskFullError(
+                f"{path} needs {n_bytes / 2**20:.0f} MiB and its disk has {free / 2**20:.0f} MiB free. "
+                "Nothing was written: free some space and run the same command again."
+            )
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+            with open(temporary, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
+            yield array
+            array.flush()
+            with open(temporary, "r+b") as file:
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+
+def sha256(path: PathLike) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """Hex SHA-256 of a JSON-able value, whatever the order of its keys."""
+    return hashlib.sha256(to_json(value).encode()).hexdigest()

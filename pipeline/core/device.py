@@ -1,0 +1,43 @@
+"""The one place that chooses a device and the number of threads."""
+
+import os
+
+from pipeline.core.errors import DeviceError
+
+
+def n_cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device(name: str = "auto"):
+    """torch.device for `auto` (CUDA where there is one, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises DeviceError when the device named is not there.
+    """
+    import torch
+
+    kind, _, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise DeviceError(f"Unknown device '{name}'. Allowed: auto, cpu, cuda, cuda:N, mps (compute.device).")
+    if kind == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "cuda":
+        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if seen == 0 or (index and int(index) >= seen):
+            built = torch.version.cuda or "none: this is a CPU build of PyTorch"
+            raise DeviceError(
+                f"Device '{name}' was asked for, but PyTorch sees {seen} CUDA device(s) (CUDA of the build: {built}). "
+                "Set compute.device to auto or cpu, or install a CUDA build: FEWSHOT_NAS_TORCH=cu126 make setup."
+            )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("Device 'mps' was asked for, but PyTorch sees none. Set compute.device to auto or cpu.")
+    return torch.device(name)
+
+
+def use_threads(n_threads: int) -> int:
+    """Let torch use `n_threads` cores (0: all that this process may use); returns the number in force."""
+    import torch
+
+    torch.set_num_threads(n_threads if n_threads > 0 else n_cores())
+    return torch.get_num_threads()

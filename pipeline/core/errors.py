@@ -1,0 +1,47 @@
+"""Errors a user can act on. Each message says what was given, what is allowed and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PipelineError(Exception):
+    """Anything the user can mend; the command line prints its message as one paragraph and exits with 1."""
+
+
+class ConfigError(PipelineError):
+    """A key or value of the configuration that is unknown, of the wrong type or out of range."""
+
+
+class UnknownNameError(ConfigError):
+    """A name that no registry entry, stage, data set, budget or key carries."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = ""):
+        known = sorted(known)
+        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+        meant = f" Did you mean '{near[0]}'?" if near else ""
+        listed = ", ".join(known) if known else "none"
+        super().__init__(f"Unknown {kind} '{name}'.{meant} Known: {listed}.{' ' + hint if hint else ''}")
+
+
+class DataError(PipelineError):
+    """Images, archives or splits that cannot be used as they are."""
+
+
+class DownloadError(DataError):
+    """A source that neither the local mirror nor its official address could give."""
+
+
+class ArtifactError(PipelineError):
+    """A file of the workflow that is missing, damaged or cannot be written."""
+
+
+class DiskFullError(ArtifactError):
+    """No room left where an artifact was to be written; nothing half-written stays behind."""
+
+
+class DeviceError(PipelineError):
+    """A device that was asked for and is not there, or has too little memory."""
+
+
+class CapabilityError(PipelineError):
+    """A space, strategy or proxy asked to do what it cannot."""

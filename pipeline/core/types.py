@@ -1,0 +1,72 @@
+"""The values that rooms hand to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+SPLITS = ("base", "validation", "novel")
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One few-shot task, as rows of a prepared set.
+
+    Attributes:
+        classes: class ids, shape (way,); the position in it is the label inside the episode.
+        support: image rows, shape (way, k_shot).
+        query: image rows, shape (way, n_query); disjoint from the support.
+    """
+
+    classes: np.ndarray
+    support: np.ndarray
+    query: np.ndarray
+
+    @property
+    def n_way(self) -> int:
+        return len(self.classes)
+
+    @property
+    def k_shot(self) -> int:
+        return self.support.shape[1]
+
+    @property
+    def n_query(self) -> int:
+        return self.query.shape[1]
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """Images of several tasks in the row order of the MetaNTK: the queries of all tasks, then the supports of all.
+
+    Attributes:
+        images: shape (n_tasks * (n_query + n_support), c, h, w).
+        n_tasks: number of tasks.
+        n_query: query images of one task (ways times queries per class).
+        n_support: support images of one task (ways times shots).
+        n_way: outputs of the head that the MetaNTK puts on the features.
+    """
+
+    images: torch.Tensor
+    n_tasks: int
+    n_query: int
+    n_support: int
+    n_way: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """A proxy's answer: a number and its direction."""
+
+    value: float
+    higher_is_better: bool
+
+    def better_than(self, other: Score) -> bool:
+        if self.higher_is_better != other.higher_is_better:
+            raise ValueError("Scores of opposite direction cannot be compared")
+        return self.value > other.value if self.higher_is_better else self.value < other.value
