@@ -1,0 +1,81 @@
+"""Command line: `python -m pipeline STAGE ...`, the same line in Snakemake, in DVC and by hand."""
+
+import argparse
+import errno
+import importlib
+import pathlib
+import sys
+import textwrap
+
+from pipeline.core.errors import PipelineError, UnknownNameError
+
+STAGES = sorted(
+    path.stem
+    for path in (pathlib.Path(__file__).parent / "stages").glob("*.py")
+    if "\ndef run(" in path.read_text(encoding="utf-8")
+)
+
+
+def fail(message: str) -> int:
+    """Print one paragraph to standard error; returns the exit code."""
+    paragraph = textwrap.fill(" ".join(message.split()), width=100, break_long_words=False, break_on_hyphens=False)
+    print(f"\nerror: {paragraph}", file=sys.stderr)
+    return 1
+
+
+def usage() -> str:
+    lines = ["usage: python -m pipeline STAGE [options]     (python -m pipeline STAGE --help for each)", ""]
+    for stage in STAGES:
+        module = importlib.import_module(f"pipeline.stages.{stage}")
+        lines.append(f"  {stage.replace('_', '-'):12} {module.__doc__.splitlines()[0]}")
+    return "\n".join(lines)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the processor's or the accelerator's memory ran out."""
+    text = str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator: can't allocate memory" in text
+        or "CUDA out of memory" in text
+    )
+
+
+def main(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    try:
+        name = argv[0].replace("-", "_")
+        if name not in STAGES:
+            raise UnknownNameError("stage", argv[0], [stage.replace("_", "-") for stage in STAGES])
+        module = importlib.import_module(f"pipeline.stages.{name}")
+        parser = argparse.ArgumentParser(
+            prog=f"python -m pipeline {argv[0]}",
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(parser)
+        return module.run(parser.parse_args(argv[1:])) or 0
+    except PipelineError as error:
+        return fail(str(error))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return fail(f"The disk or quota is full ({error}). Free some space and run the same command again.")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return fail(f"No permission: {error}. Make the file or folder accessible to you and run again.")
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return fail(
+            f"Out of memory ({str(error).splitlines()[0] if str(error) else 'no more memory'}). Lower train.batch_size, "
+            "network.channels or search.<method>.channels, set search.<method>.low_memory, or take a larger machine. "
+            "Finished epochs and rounds are kept: the same command goes on from there."
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,83 @@
+"""What every stage needs: its frozen parameters, and the machine it runs on."""
+
+import os
+import pathlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.core.artifacts import digest, read_json
+from pipeline.core.errors import ConfigError
+
+FROZEN = pathlib.Path("build/params")
+MACHINE = pathlib.Path("build/machine.json")
+CHECKPOINTS = pathlib.Path("build/checkpoints")
+MIRROR_VARIABLE = "FEWSHOT_NAS_MIRROR"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The frozen parameter file of one job.
+
+    Attributes:
+        params: resolved knobs, one dict per section for stages that use several.
+        seed: run seed, from which every random stream is derived.
+        code: digest of the code the stage can reach.
+        digest: SHA-256 over all of the above; names the job's configuration in artifacts and checkpoints.
+    """
+
+    stage: str
+    dataset: str
+    method: str | None
+    budget: str
+    seed: int
+    params: dict[str, Any]
+    code: str
+    digest: str = field(default="")
+
+
+def read_params(path: str | os.PathLike) -> Frozen:
+    """Read a file of build/params/. Raises ArtifactError or ConfigError when it is missing or not such a file."""
+    raw = read_json(path)
+    try:
+        return Frozen(
+            **{name: raw[name] for name in ("stage", "dataset", "budget", "seed", "params", "code")},
+            method=raw.get("method"),
+            digest=digest(raw),
+        )
+    except (KeyError, TypeError):
+        raise ConfigError(
+            f"{path} is not a frozen parameter file. Make it with `python -m pipeline freeze` from params.yaml."
+        ) from None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where to find bytes and on what to compute; never part of what is computed.
+
+    Attributes:
+        mirror: folder that is looked in before the official sources, or None.
+        device: name for `pipeline.core.device.choose_device`.
+        threads: processor cores a job may use; 0 for all.
+    """
+
+    mirror: str | None = None
+    device: str = "auto"
+    threads: int = 0
+
+
+def machine() -> Machine:
+    """The machine's settings as the last freeze left them; the mirror's environment variable goes before them."""
+    settings = read_json(MACHINE) if MACHINE.exists() else {}
+    mirror = os.environ.get(MIRROR_VARIABLE) or settings.get("mirror")
+    return Machine(mirror=mirror, device=settings.get("device", "auto"), threads=int(settings.get("threads", 0)))
+
+
+def checkpoint_path(stage: str, *names: str) -> pathlib.Path:
+    """Where a job keeps the state it resumes from; not an output, so no retry deletes it."""
+    return CHECKPOINTS / f"{'_'.join([stage, *names])}.pt"
+
+
+def add_prepared_arguments(parser) -> None:
+    """The three files of a prepared set, as arguments of a stage."""
+    for name, what in (("images", "memory-mapped images"), ("index", "table of images"), ("manifest", "manifest")):
+        parser.add_argument(f"--{name}", required=True, metavar="FILE", help=f"{what} of the prepared set")
