@@ -1,10 +1,27 @@
-"""Progress of long work, with an estimate of the time left; on standard error, one line a while when not a terminal."""
+"""Progress of long work, with an estimate of the time left: a bar on a terminal, now and then a line in a log."""
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
+LOG_INTERVAL_SECONDS = 15.0
+
+
+def say(message: str) -> None:
+    """One line for the log."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def spoken(seconds: float) -> str:
+    """A duration as people say it: 12 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def track(items: Iterable[T], what: str, total: int | None = None, done: int = 0) -> Iterator[T]:
@@ -12,18 +29,21 @@ def track(items: Iterable[T], what: str, total: int | None = None, done: int = 0
 
     Args:
         what: what is being worked through, e.g. "round 2".
-        total: number of items, where `items` has no length.
+        total: number of all items, those of `done` included; where it is not given, `items` must have a length.
         done: items finished by an earlier, interrupted run.
     """
-    from tqdm import tqdm
+    if total is None:
+        total = done + len(items)  # type: ignore[arg-type]
+    if sys.stderr.isatty():
+        from tqdm import tqdm
 
-    on_terminal = sys.stderr.isatty()
-    bar = tqdm(items, desc=what, total=total, initial=done, file=sys.stderr, leave=on_terminal)
-    bar.mininterval = 0.2 if on_terminal else 15.0
-    bar.ncols = None if on_terminal else 80
-    yield from bar
-
-
-def say(message: str) -> None:
-    """One line for the log."""
-    print(message, file=sys.stderr, flush=True)
+        yield from tqdm(items, desc=what, total=total, initial=done, file=sys.stderr, leave=False)
+        return
+    start = last = time.monotonic()
+    for count, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= LOG_INTERVAL_SECONDS:
+            last = now
+            left = (now - start) / count * (total - done - count)
+            say(f"{what}: {done + count} of {total}, {spoken(now - start)} so far, about {spoken(left)} left")
