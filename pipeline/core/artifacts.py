@@ -26,8 +26,8 @@ def explained_write_errors(path: PathLike) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
-                f"The disk or quota is full while writing {path}. Nothing half-written was left behind: free some space "
-                "and run the same command again."
+                f"The disk or quota is full while writing {path}. Nothing half-written was left behind: free "
+                "some space and run the same command again."
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise ArtifactError(

@@ -9,33 +9,38 @@ import hashlib
 import pathlib
 from collections.abc import Iterable
 
+from pipeline.core.artifacts import sha256
+from pipeline.core.registry import Registry
+
+DATA_SUFFIXES = (".csv", ".txt", ".json", ".j2", ".html", ".css")
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-                node.body = node.body[1:]
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
     return tree
 
 
 @functools.cache
-def _read(path: pathlib.Path, modified: int) -> tuple[str, tuple[str, ...]]:
-    """Digest of one file's syntax tree, and the dotted names it imports from the package."""
+def _read(path: pathlib.Path, modified: int) -> tuple[str, frozenset[str], frozenset[str]]:
+    """Digest of one file's syntax tree, the dotted names it imports from the package, and its short text constants."""
     del modified
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    imported = set()
+    imported, words = set(), set()
     for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+            words.add(node.value)
         if isinstance(node, ast.Import):
             imported.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             imported.add(node.module)
             imported.update(f"{node.module}.{alias.name}" for alias in node.names)
-    own = tuple(sorted(name for name in imported if name.split(".")[0] == PACKAGE.name))
+    own = frozenset(name for name in imported if name.split(".")[0] == PACKAGE.name)
     text = ast.dump(_without_docstrings(tree))
-    return hashlib.sha256(text.encode()).hexdigest(), own
+    return hashlib.sha256(text.encode()).hexdigest(), own, frozenset(words)
 
 
 def _file_of(dotted: str) -> pathlib.Path | None:
@@ -46,28 +51,50 @@ def _file_of(dotted: str) -> pathlib.Path | None:
     return None
 
 
-def reachable(entries: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-    """All files of the package that the given files import, directly or not, themselves included, sorted."""
+def _entry_files() -> dict[str, list[pathlib.Path]]:
+    """Files of all registry entries by name, over all rooms."""
+    files: dict[str, list[pathlib.Path]] = {}
+    for room in sorted(path for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()):
+        for name, path in Registry(room.name, "entry").files().items():
+            files.setdefault(name, []).append(path)
+    return files
+
+
+def reachable(entries: Iterable[pathlib.Path], names: Iterable[str] = ()) -> list[pathlib.Path]:
+    """All files of the package that a stage may run, sorted.
+
+    Those are the files of `entries`, what they import, directly or not, and the registry entries that `names` or the
+    text constants of a reachable file name.
+    """
+    by_name = _entry_files()
     todo, seen = [pathlib.Path(entry).resolve() for entry in entries], set()
+    for name in names:
+        todo += by_name.get(name, [])
     while todo:
         path = todo.pop()
         if path in seen:
             continue
         seen.add(path)
-        for dotted in _read(path, path.stat().st_mtime_ns)[1]:
+        _, imported, words = _read(path, path.stat().st_mtime_ns)
+        for dotted in imported:
             parts = dotted.split(".")
             # a module brings the packages it lies in
-            for depth in range(2, len(parts) + 1):
-                found = _file_of(".".join(parts[:depth]))
-                if found is not None and found not in seen:
-                    todo.append(found)
+            todo += filter(None, (_file_of(".".join(parts[:depth])) for depth in range(2, len(parts) + 1)))
+        for word in words:
+            todo += by_name.get(word, [])
     return sorted(seen)
 
 
-def code_digest(entries: Iterable[pathlib.Path]) -> str:
-    """Hex SHA-256 over the syntax trees of all files reachable from `entries`."""
+def code_digest(entries: Iterable[pathlib.Path], names: Iterable[str] = ()) -> str:
+    """Hex SHA-256 over the syntax trees of all files reachable from `entries` and `names`.
+
+    Data files that the rooms of those files ship (class lists, templates) count by their bytes.
+    """
     whole = hashlib.sha256()
-    for path in reachable(entries):
-        name = path.relative_to(PACKAGE) if path.is_relative_to(PACKAGE) else path.name
-        whole.update(f"{name}\0{_read(path, path.stat().st_mtime_ns)[0]}\n".encode())
+    files = reachable(entries, names)
+    rooms = sorted({path.relative_to(PACKAGE).parts[0] for path in files if len(path.relative_to(PACKAGE).parts) > 1})
+    for path in sorted(path for room in rooms for path in (PACKAGE / room).rglob("*") if path.suffix in DATA_SUFFIXES):
+        whole.update(f"{path.relative_to(PACKAGE)}\0{sha256(path)}\n".encode())
+    for path in files:
+        whole.update(f"{path.relative_to(PACKAGE)}\0{_read(path, path.stat().st_mtime_ns)[0]}\n".encode())
     return whole.hexdigest()

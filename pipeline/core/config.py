@@ -112,12 +112,10 @@ def _check(value: Any, hint: Any, metadata: Mapping[str, Any], place: str) -> An
     if choices is not None and value is not None and value not in choices:
         raise ConfigError(f"{place} is {value!r}; allowed: {', '.join(map(str, choices))}.")
     for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, (int, float)) and not isinstance(number, bool):
-            if low is not None and number < low or high is not None and number > high:
-                bounds = " and ".join(
-                    f"{word} {bound}" for word, bound in (("at least", low), ("at most", high)) if bound is not None
-                )
-                raise ConfigError(f"{place} is {number}; it must be {bounds}.")
+        is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+        if is_number and ((low is not None and number < low) or (high is not None and number > high)):
+            bounds = [f"{word} {bound}" for word, bound in (("at least", low), ("at most", high)) if bound is not None]
+            raise ConfigError(f"{place} is {number}; it must be {' and '.join(bounds)}.")
     return value
 
 

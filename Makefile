@@ -1,0 +1,26 @@
+PYTHON ?= python3
+CORES  ?= $(shell nproc 2>/dev/null || echo 2)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: setup demo test lint bench
+
+setup:
+	@$(PYTHON) scripts/bootstrap.py
+
+demo: setup
+	snakemake --cores $(CORES) results/metantk_doublemnist.json results/report.html
+	@python -m pipeline summary results/metantk_doublemnist.json
+
+test: setup
+	python -m pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	lint-imports
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+bench: setup
+	python benchmarks/kernel.py --out benchmarks/figures/kernel_cpu.json
+	python benchmarks/training.py --out benchmarks/figures/training_cpu.json

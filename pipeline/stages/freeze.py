@@ -1,0 +1,52 @@
+"""Write each job's parameters from params.yaml into a file of its own, only where the content changes.
+
+Both Snakemake and DVC depend on these files and never on params.yaml, so that changing one key reruns exactly the jobs
+that use it, under either tool.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.core.artifacts import to_json, write_text
+from pipeline.core.progress import say
+from pipeline.stages.common import FROZEN, MACHINE
+from pipeline.stages.settings import PARAMS, Freezer, load, machine_settings
+
+
+def write_if_changed(path: pathlib.Path, text: str) -> bool:
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    write_text(path, text)
+    return True
+
+
+def freeze(config: Mapping[str, Any], root: pathlib.Path = FROZEN, machine: pathlib.Path = MACHINE) -> list[str]:
+    """Freeze a configuration; returns the names of the files that changed.
+
+    Raises ConfigError, before anything is written, when any key or value is not allowed.
+    """
+    wanted = {name: to_json(content) for name, content in Freezer(config).files()}
+    write_if_changed(machine, to_json(machine_settings(config)))
+    changed = [name for name, text in wanted.items() if write_if_changed(root / name, text)]
+    for path in root.glob("*.json"):
+        if path.name not in wanted:
+            path.unlink()
+            changed.append(path.name)
+    return changed
+
+
+def is_current(params: pathlib.Path = PARAMS, root: pathlib.Path = FROZEN) -> bool:
+    """Whether the frozen files say what params.yaml says, that is, no command-line override is in force."""
+    wanted = ((root / name, to_json(content)) for name, content in Freezer(load(params)).files())
+    return all(path.exists() and path.read_text(encoding="utf-8") == text for path, text in wanted)
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--params", default=str(PARAMS), metavar="FILE", help="configuration (default: params.yaml)")
+
+
+def run(arguments) -> None:
+    changed = freeze(load(arguments.params))
+    listed = ", ".join(changed) if len(changed) < 8 else f"{len(changed)} files"
+    say(f"parameters changed: {listed}" if changed else "parameters unchanged")

@@ -1,0 +1,42 @@
+"""Print every knob with its default and meaning, in the form of params.yaml."""
+
+import dataclasses
+import json
+import textwrap
+from collections.abc import Iterator
+
+from pipeline import methods
+from pipeline.stages.settings import SECTIONS
+
+
+def written(value) -> str:
+    """A value as params.yaml would have it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {written(inner)}" for key, inner in value.items()) + "}"
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+
+
+def lines_of(cls: type, indent: str) -> Iterator[str]:
+    for field in dataclasses.fields(cls):
+        choices = field.metadata.get("choices")
+        meaning = field.metadata.get("help", "") + (f" One of {', '.join(map(str, choices))}." if choices else "")
+        for line in textwrap.wrap(meaning, 112 - len(indent)):
+            yield f"{indent}# {line}"
+        yield f"{indent}{field.name}: {written(field.metadata.get('table') or field.default)}"
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("section", nargs="?", help="only this section, or only search.METHOD")
+
+
+def run(arguments) -> None:
+    wanted = arguments.section
+    for name, cls in SECTIONS.items():
+        if wanted in (None, name):
+            print(f"{name}:\n" + "\n".join(lines_of(cls, "  ")) + "\n")
+    if wanted is None:
+        print("search:")
+    for name in methods.names():
+        if wanted in (None, "search", f"search.{name}"):
+            fields = "\n".join(lines_of(methods.get(name).Config, "    "))
+            print(f"  {name}:" + ("\n" + fields if fields else " {}") + "\n")

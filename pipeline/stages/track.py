@@ -1,0 +1,131 @@
+"""Keep Snakemake (time stamps) and DVC (content hashes) in step.
+
+`refresh` gives a new time stamp to outputs that dvc.lock vouches for but that look older than their inputs, as after a
+clone and pull, a checkout or a revert. `commit` records in dvc.lock what Snakemake has just made.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import yaml
+
+from pipeline.core.progress import say
+
+LOCK = pathlib.Path("dvc.lock")
+FREEZE = "freeze"
+
+
+def recorded_stages(lock: pathlib.Path = LOCK) -> dict[str, dict]:
+    """The stages of dvc.lock by name; none where there is no lock file yet."""
+    if not lock.exists():
+        return {}
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return (yaml.load(lock.read_text(encoding="utf-8"), loader) or {}).get("stages", {})
+
+
+def upstream_first(stages: dict[str, dict]) -> Iterator[str]:
+    """Names of recorded stages, each after the stages that make its inputs."""
+    producer = {out["path"]: name for name, stage in stages.items() for out in stage.get("outs", [])}
+    seen: set[str] = set()
+
+    def visit(name: str) -> Iterator[str]:
+        if name in seen:
+            return
+        seen.add(name)
+        for dep in stages[name].get("deps", []):
+            if dep["path"] in producer:
+                yield from visit(producer[dep["path"]])
+        yield name
+
+    for name in stages:
+        yield from visit(name)
+
+
+class Contents:
+    """Whether files are byte for byte what dvc.lock recorded; each file is read once at most."""
+
+    def __init__(self):
+        self._md5: dict[str, str] = {}
+
+    def matches(self, entry: dict[str, Any]) -> bool:
+        path = entry["path"]
+        if not os.path.isfile(path) or os.path.getsize(path) != entry.get("size", os.path.getsize(path)):
+            return False
+        if path not in self._md5:
+            with open(path, "rb") as file:
+                self._md5[path] = hashlib.file_digest(file, "md5").hexdigest()
+        return self._md5[path] == entry.get("md5")
+
+
+def refresh() -> list[str]:
+    """Touch outputs that are what dvc.lock recorded for their present inputs yet look outdated; returns the stages."""
+    stages, contents, refreshed = recorded_stages(), Contents(), []
+    for name in upstream_first(stages):
+        outs = [out for out in stages[name].get("outs", [])]
+        deps = [dep for dep in stages[name].get("deps", []) if os.path.isfile(dep["path"])]
+        if name == FREEZE or not outs or not all(os.path.isfile(out["path"]) for out in outs):
+            continue
+        newest = max((os.stat(dep["path"]).st_mtime_ns for dep in deps), default=0)
+        if newest <= min(os.stat(out["path"]).st_mtime_ns for out in outs):
+            continue
+        if all(map(contents.matches, deps)) and all(map(contents.matches, outs)):
+            for out in outs:
+                os.utime(out["path"])
+            refreshed.append(name)
+    return refreshed
+
+
+def commit(files: Iterable[str]) -> list[str]:
+    """Record in dvc.lock the stages all of whose outputs are among `files`; returns their names.
+
+    A stage one of whose inputs is newer than its outputs is left out: something was edited while it ran. Nothing is
+    done inside a DVC stage or where DVC is not set up.
+    """
+    if os.environ.get("DVC_STAGE") or not pathlib.Path(".dvc").is_dir():
+        return []
+    from dvc.repo import Repo
+
+    from pipeline.stages.freeze import is_current
+
+    made, names = {os.path.normpath(file) for file in files}, []
+    with Repo() as repo:
+        root = pathlib.Path(repo.root_dir)
+
+        def relative(item) -> str:
+            return str(pathlib.Path(item.fs_path).relative_to(root))
+
+        for stage in repo.index.stages:
+            outs = [relative(out) for out in stage.outs]
+            if stage.addressing == FREEZE:
+                if is_current() and repo.status([stage.addressing]):
+                    names.append(stage.addressing)
+                continue
+            if not outs or not made.issuperset(outs) or not all(map(os.path.exists, outs)):
+                continue
+            oldest = min(map(os.path.getmtime, outs))
+            deps = [relative(dep) for dep in stage.deps if os.path.isfile(dep.fs_path)]
+            if any(os.path.getmtime(dep) > oldest for dep in deps):
+                say(f"DVC: {stage.addressing} is not recorded, an input changed meanwhile")
+            elif repo.status([stage.addressing]):
+                names.append(stage.addressing)
+        for name in names:
+            repo.commit(name, force=True)
+    if names:
+        say(f"DVC: recorded {len(names)} stage(s)")
+    return names
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("action", choices=("refresh", "commit"), help="what to do")
+    parser.add_argument("--files", metavar="FILE", help="JSON list of the files just made (for commit)")
+
+
+def run(arguments) -> None:
+    if arguments.action == "refresh":
+        say(f"new time stamps: {', '.join(refresh()) or 'none needed'}")
+    else:
+        commit(json.loads(pathlib.Path(arguments.files).read_text(encoding="utf-8")))

@@ -1,0 +1,22 @@
+from pathlib import Path
+import sys
+
+sys.path.insert(0, str(Path(workflow.current_basedir).parent.parent))
+
+from pipeline.stages.driver import record, start
+
+# Freezes the parameters of every job, and brings the time stamps of files that DVC vouches for up to date.
+GRID = start(config, workflow.is_main_process)
+DATASETS, METHODS = GRID.datasets, GRID.methods
+FROZEN = "build/params"
+PREPARED = {
+    "images": "data/prepared/{dataset}.images.npy",
+    "index": "data/prepared/{dataset}.index.csv",
+    "manifest": "data/prepared/{dataset}.manifest.json",
+}
+PREPARED_ARGUMENTS = "--images {input.images} --index {input.index} --manifest {input.manifest}"
+
+
+wildcard_constraints:
+    dataset=GRID.dataset_pattern,
+    method=GRID.method_pattern,

@@ -1,0 +1,22 @@
+rule search:
+    input:
+        **PREPARED,
+        params=f"{FROZEN}/search_{{method}}_{{dataset}}.json",
+    output:
+        genotype="search/{method}_{dataset}/genotype.json",
+        trace="search/{method}_{dataset}/trace.csv",
+        cost="search/{method}_{dataset}/cost.json",
+    log:
+        "logs/search_{method}_{dataset}.log",
+    benchmark:
+        "logs/search_{method}_{dataset}.benchmark.tsv"
+    threads: workflow.cores or 1
+    resources:
+        gpu=1,
+    conda:
+        "../envs/pipeline.yaml"
+    message:
+        "Searching an architecture for {wildcards.dataset} with {wildcards.method}"
+    shell:
+        f"python -m pipeline search --method {{wildcards.method}} {PREPARED_ARGUMENTS} --params {{input.params}}"
+        " --genotype {output.genotype} --trace {output.trace} --cost {output.cost} 2>&1 | tee {log}"
