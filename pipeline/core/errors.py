@@ -45,3 +45,11 @@ class DeviceError(PipelineError):
 
 class CapabilityError(PipelineError):
     """A space, strategy or proxy asked to do what it cannot."""
+
+
+class ScoreError(PipelineError):
+    """Scores that cannot be compared, because none of them is a number."""
+
+
+class GenotypeError(PipelineError):
+    """A genotype or mask that its space does not hold."""

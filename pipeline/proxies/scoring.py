@@ -1,0 +1,218 @@
+"""Measure a supernet and what becomes of it under small changes, so that the change is what differs and not the luck.
+
+Under common random numbers one (round, repeat) has one set of weights, one batch and one state of the generator from
+which the head is drawn. The origin and all its candidates see these, so their differences are free of that noise and
+the origin is measured once. `parity` gives what the published code of MetaNTK-NAS does instead (its initialisation
+calls match no known name and do nothing; heads are drawn anew for every network).
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline.core.rng import numpy_stream, stream_seed, torch_stream
+from pipeline.core.types import TaskBatch
+
+SCHEMES = {"kernel": "kaiming_fanout", "thin": "kaiming_fanin"}
+ORIGIN = -1
+N_TASKS_IN_POOL = 1000
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What is drawn anew for what.
+
+    Attributes:
+        seed: from which all draws of one search derive.
+        init: "kaiming" (fan-out for kernel networks, fan-in for thin ones, as the papers say) or "torch_default".
+        common: whether the origin and all candidates of a (round, repeat) share batch and head. If not, each candidate
+            has batches and heads of its own, and its origin is measured again beside it.
+        redraw_weights: whether every repeat has weights of its own; else kernel networks keep theirs for a round and
+            thin networks are drawn once per candidate.
+    """
+
+    seed: int
+    init: str = "kaiming"
+    common: bool = True
+    redraw_weights: bool = True
+
+    @classmethod
+    def parity(cls, seed: int) -> "Chance":
+        """As in the published code."""
+        return cls(seed, init="torch_default", common=False, redraw_weights=False)
+
+    def scheme(self, network: str) -> str:
+        return SCHEMES[network] if self.init == "kaiming" else self.init
+
+    def weights(self, network: str, trial: "Trial") -> tuple:
+        """Name of the stream of a network's weights."""
+        if self.redraw_weights:
+            return "weights", network, trial.round, trial.repeat
+        return ("weights", network, trial.round) + ((trial.candidate,) if network == "thin" else ())
+
+    def batch(self, needs: str, trial: "Trial") -> tuple:
+        """Name of the stream of a batch."""
+        return "batch", needs, trial.round, trial.repeat, *self._own(trial)
+
+    def head(self, role: str, trial: "Trial") -> tuple:
+        """Name of the stream from which a proxy draws, e.g. its head."""
+        return "head", trial.round, trial.repeat, *self._own(trial), *(() if self.common else (role,))
+
+    def _own(self, trial: "Trial") -> tuple:
+        return () if self.common else (trial.candidate,)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One thing to measure: a mask, in one repeat of one round.
+
+    Attributes:
+        candidate: index in its round, or ORIGIN.
+        masks: mask (cell edge op) by indicator.
+        origins: masks to measure beside it, where the origin is not measured once for all.
+    """
+
+    round: int
+    repeat: int
+    candidate: int
+    masks: Mapping[str, torch.Tensor]
+    origins: Mapping[str, torch.Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a trial gave.
+
+    Attributes:
+        values: by indicator.
+        origins: by indicator, of the trial's origins; empty without them.
+        seconds: time it took.
+        n_evaluations: networks measured, counted once per indicator.
+        peak_mib: largest resident memory of the measuring process so far.
+    """
+
+    values: Mapping[str, float]
+    origins: Mapping[str, float]
+    seconds: float
+    n_evaluations: int
+    peak_mib: float
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process so far."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class SupernetScorer:
+    """Measures masks of a space by several proxies.
+
+    Args:
+        proxies: by indicator name; what each needs and on which network it is meant to run are its attributes.
+        networks: supernets by kind ("kernel", "thin"), on the device; their weights and masks are changed.
+        draw: `draw(needs, generator_seed)` gives the batch of a kind ("tasks", "images", "patches"), on the device.
+        chance: what is drawn anew for what.
+    """
+
+    def __init__(
+        self,
+        proxies: Mapping[str, Any],
+        networks: Mapping[str, Any],
+        draw: Callable[[str, int], Any],
+        chance: Chance,
+    ):
+        self.proxies, self.networks, self.draw, self.chance = dict(proxies), dict(networks), draw, chance
+        self._weights: dict[str, tuple] = {}
+        self._batches: dict[str, tuple[tuple, Any]] = {}
+
+    def measure(self, trial: Trial) -> Reading:
+        """All indicators of a trial; the same numbers in whatever process and order trials are measured."""
+        start = time.perf_counter()
+        origins = {
+            name: self._value(name, mask, "origin", trial) for name, mask in (trial.origins or {}).items()
+        }
+        values = {name: self._value(name, mask, "candidate", trial) for name, mask in trial.masks.items()}
+        return Reading(
+            values, origins, time.perf_counter() - start, len(values) + len(origins), peak_memory_mib()
+        )
+
+    def _value(self, name: str, mask: torch.Tensor, role: str, trial: Trial) -> float:
+        proxy = self.proxies[name]
+        network = self._network(proxy.network, trial)
+        network.set_mask(mask)
+        generator = torch_stream(self.chance.seed, *self.chance.head(role, trial))
+        return float(proxy(network, self._batch(proxy.needs, trial), generator))
+
+    def _network(self, kind: str, trial: Trial):
+        from pipeline.nets.init import initialise
+
+        stream = self.chance.weights(kind, trial)
+        if self._weights.get(kind) != stream:
+            initialise(self.networks[kind], self.chance.scheme(kind), torch_stream(self.chance.seed, *stream))
+            self._weights[kind] = stream
+        return self.networks[kind]
+
+    def _batch(self, needs: str, trial: Trial):
+        stream = self.chance.batch(needs, trial)
+        if needs not in self._batches or self._batches[needs][0] != stream:
+            self._batches[needs] = stream, self.draw(needs, stream_seed(self.chance.seed, *stream))
+        return self._batches[needs][1]
+
+
+class BaseClasses:
+    """Batches from the base classes of a prepared set; no other images are read.
+
+    Args:
+        prepared: a prepared set.
+        sampler: episodes of the base classes; tasks are drawn from its first 1000 episodes, as in MetaNTK-NAS.
+        tasks_per_batch, n_images, n_patches: sizes of the three kinds of batches.
+        image_size: side of the images of tasks and images.
+    """
+
+    def __init__(
+        self,
+        prepared,
+        sampler,
+        *,
+        tasks_per_batch: int,
+        n_images: int,
+        n_patches: int,
+        image_size: int,
+        device: torch.device,
+    ):
+        self.prepared, self.sampler, self.device = prepared, sampler, device
+        self.tasks_per_batch, self.n_images, self.n_patches = tasks_per_batch, n_images, n_patches
+        self.image_size = image_size
+
+    def __call__(self, needs: str, seed: int):
+        """A batch of one kind, drawn from the streams of `seed`."""
+        return getattr(self, needs)(seed)
+
+    def tasks(self, seed: int) -> TaskBatch:
+        from pipeline.episodes.batches import task_batch
+
+        chosen = numpy_stream(seed, "tasks").choice(N_TASKS_IN_POOL, self.tasks_per_batch, replace=False)
+        batch = task_batch(
+            self.prepared,
+            [self.sampler.episode(int(index)) for index in chosen],
+            image_size=self.image_size,
+            generator=torch_stream(seed, "augmentation"),
+        )
+        return TaskBatch(
+            batch.images.to(self.device), batch.n_tasks, batch.n_query, batch.n_support, batch.n_way
+        )
+
+    def images(self, seed: int) -> torch.Tensor:
+        from pipeline.episodes.batches import image_batch
+
+        generator = torch_stream(seed, "images")
+        return image_batch(self.prepared, "base", self.n_images, self.image_size, generator).to(self.device)
+
+    def patches(self, seed: int) -> torch.Tensor:
+        from pipeline.episodes.batches import patch_batch
+
+        return patch_batch(self.prepared, "base", self.n_patches, torch_stream(seed, "patches")).to(self.device)
