@@ -1,6 +1,7 @@
-"""Search spaces: genotypes and their text form, the networks they build, supernets with masks."""
+"""Search spaces: what a genotype is, its text, and the networks it stands for. `get(name)` gives a space's class."""
 
 from pipeline.core.registry import Registry
 
 SPACES = Registry("spaces", "space")
-get, names = SPACES.get, SPACES.names
+get = SPACES.get
+names = SPACES.names

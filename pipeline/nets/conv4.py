@@ -1,0 +1,40 @@
+"""Conv-4, the four-block backbone of Matching Networks and Prototypical Networks (Vinyals 2016, Snell et al. 2017)."""
+
+import torch
+from torch import nn
+
+from pipeline.nets.blocks import HalvingPool
+from pipeline.nets.drop_path import DropPath
+
+N_BLOCKS = 4
+
+
+class Conv4(nn.Module):
+    """Four times 3x3 convolution, BatchNorm, ReLU, 2x2 max pooling; global average pool; linear classifier.
+
+    The variant: all blocks of equal width (64 in the papers), convolutions without bias, and features that are averaged
+    over the last map instead of flattened, so that their number does not depend on the size of the images.
+
+    Attributes:
+        drop_path: state every network has; a chain has no branch to drop, so it changes nothing here.
+    """
+
+    def __init__(self, *, n_classes: int, channels: int = 64, in_channels: int = 3):
+        super().__init__()
+        self.blocks = nn.Sequential(*(self._block(channels if i else in_channels, channels) for i in range(N_BLOCKS)))
+        self.feature_dim = channels
+        self.classifier = nn.Linear(channels, n_classes)
+        self.drop_path = DropPath()
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, feature_dim) from images (n, in_channels, h, w)."""
+        return self.blocks(images).mean(dim=(2, 3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (n, n_classes)."""
+        return self.classifier(self.features(images))
+
+    @staticmethod
+    def _block(c_in: int, c_out: int) -> nn.Module:
+        convolution = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(c_out), nn.ReLU(), HalvingPool())

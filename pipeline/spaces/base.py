@@ -1,0 +1,59 @@
+"""What every space offers, and draws that any space needs."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+Generator = torch.Generator | np.random.Generator
+
+
+def below(high: int, generator: Generator) -> int:
+    """A uniform integer in 0 .. high - 1."""
+    if isinstance(generator, np.random.Generator):
+        return int(generator.integers(high))
+    return int(torch.randint(high, (), generator=generator, device=generator.device))
+
+
+class Space(ABC):
+    """A set of architectures.
+
+    Attributes:
+        name: the name in the registry.
+        operations: candidate operations in index order, `none` first; empty for a fixed net.
+        cell_types: the kinds of cell, in the order of a mask's first axis.
+        n_edges: possible edges of one cell.
+        capabilities: subset of {"samples", "mutates", "prunes", "graph"}.
+    """
+
+    name: ClassVar[str]
+    operations: ClassVar[tuple[str, ...]]
+    cell_types: ClassVar[tuple[str, ...]]
+    n_edges: int
+    capabilities: ClassVar[frozenset[str]]
+
+    @abstractmethod
+    def from_text(self, text: str) -> Any:
+        """The genotype written in `text`. Raises GenotypeError or UnknownNameError."""
+
+    @abstractmethod
+    def to_text(self, genotype: Any) -> str:
+        """The text of a genotype; `from_text` gives the genotype back."""
+
+    @abstractmethod
+    def sample(self, generator: Generator) -> Any:
+        """A random genotype."""
+
+    @abstractmethod
+    def mutate(self, genotype: Any, generator: Generator) -> Any:
+        """A genotype that differs from `genotype` in one thing."""
+
+    @abstractmethod
+    def build(self, genotype: Any, *, n_classes: int, channels: int, n_cells: int, in_channels: int = 3) -> nn.Module:
+        """The network of a genotype, for training from scratch."""
+
+    @abstractmethod
+    def graph(self, genotype: Any) -> dict[str, list[dict[str, Any]]]:
+        """The genotype as graphs for drawings, in JSON's types: per cell its name, node labels and edges."""
