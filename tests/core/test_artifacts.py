@@ -1,0 +1,143 @@
+"""Files are whole or absent."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from pipeline.core.artifacts import (
+    digest,
+    read_json,
+    sha256,
+    to_json,
+    write_json,
+    write_text,
+    writing,
+    writing_array,
+)
+from pipeline.core.checkpoint import Checkpoint
+from pipeline.core.errors import ArtifactError, DiskFullError
+
+
+def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "result.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError, match="half way"), writing(path) as file:
+        file.write('{"a": ')
+        raise RuntimeError("half way")
+    assert read_json(path) == {"a": 1}
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_a_failure_while_filling_an_array_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), writing_array(tmp_path / "a.npy", (4, 2), np.uint8) as array:
+        array[0] = 1
+        raise RuntimeError
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_array_reads_back_as_it_was_filled(tmp_path):
+    with writing_array(tmp_path / "a.npy", (5, 3), np.int64) as array:
+        array[:] = np.arange(15).reshape(5, 3)
+    assert np.array_equal(np.load(tmp_path / "a.npy"), np.arange(15).reshape(5, 3))
+
+
+def test_an_array_larger_than_the_disk_is_refused_before_anything_is_written(tmp_path):
+    beyond = shutil.disk_usage(tmp_path).free + 2**30
+    with pytest.raises(DiskFullError, match="MiB free"), writing_array(tmp_path / "a.npy", (beyond,), np.uint8):
+        pytest.fail("the block must not be entered")
+    assert os.listdir(tmp_path) == []
+
+
+FULL_DISK = """
+import os, sys
+from pipeline.core.artifacts import write_text
+from pipeline.core.errors import DiskFullError
+write_text("DIR/small.txt", "kept")
+try:
+    write_text("DIR/large.txt", "x" * 10**7)
+except DiskFullError as error:
+    assert "Nothing half-written" in str(error), error
+    sys.exit(0 if sorted(os.listdir("DIR")) == ["small.txt"] else 3)
+sys.exit(4)
+"""
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(FULL_DISK.replace("DIR", str(tmp_path / "disk")))
+    (tmp_path / "disk").mkdir()
+    mount = f"mount -t tmpfs -o size=256k none {tmp_path / 'disk'}"
+    own_mounts = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*own_mounts, "sh", "-c", mount], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a small disk of their own")
+    done = subprocess.run(
+        [*own_mounts, "sh", "-c", f"{mount} && {sys.executable} {script}"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_without_write_permission_is_told(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    tmp_path.chmod(0o555)
+    with pytest.raises(ArtifactError, match="No permission to write"):
+        write_text(tmp_path / "a.txt", "x")
+
+
+@pytest.mark.skipif(not os.path.isdir("/sys/kernel"), reason="no /sys on this system")
+def test_a_place_where_nobody_may_write_is_told():
+    with pytest.raises(ArtifactError, match="No permission to write"):
+        write_text("/sys/a.txt", "x")
+
+
+def test_a_missing_or_damaged_json_file_is_told_with_the_way_out(tmp_path):
+    with pytest.raises(ArtifactError, match="is missing. Run the stage"):
+        read_json(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text('{"a": 1')
+    with pytest.raises(ArtifactError, match="is damaged"):
+        read_json(tmp_path / "bad.json")
+
+
+def test_not_a_number_is_never_written():
+    with pytest.raises(ValueError):
+        to_json({"accuracy": float("nan")})
+
+
+def test_digests_do_not_depend_on_the_order_of_keys_but_on_values(tmp_path):
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 3})
+    write_text(tmp_path / "x", "abc")
+    assert sha256(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_checkpoint_of_another_job_or_a_damaged_one_is_ignored(tmp_path):
+    path = tmp_path / "c.pt"
+    mine = Checkpoint(path, {"lr": 1})
+    assert mine.load() is None
+    mine.save({"epoch": 3})
+    assert mine.load() == {"epoch": 3}
+    assert Checkpoint(path, {"lr": 2}).load() is None
+    path.write_bytes(path.read_bytes()[:100])
+    assert mine.load() is None
+    mine.clear()
+    mine.clear()
+    assert not path.exists()
+
+
+def test_a_writer_killed_half_way_leaves_the_old_file(tmp_path):
+    path = tmp_path / "state.txt"
+    write_text(path, "old")
+    code = f"""
+        import os, signal
+        from pipeline.core.artifacts import writing
+        with writing({str(path)!r}) as file:
+            file.write("new" * 1000)
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)]).returncode == -9
+    assert path.read_text() == "old"
