@@ -81,7 +81,8 @@ def _read_fields(text: str) -> dict[str, Any]:
     given = [str(keyword.arg) for keyword in call.keywords]
     if call.args or sorted(given) != sorted(_FIELDS):
         raise GenotypeError(
-            f"A genotype has the fields {', '.join(_FIELDS)}, each once and by name; found {', '.join(given) or 'none'}."
+            f"A genotype has the fields {', '.join(_FIELDS)}, each once and by name; "
+            f"found {', '.join(given) or 'none'}."
         )
     return {keyword.arg: _literal(keyword.value, keyword.arg) for keyword in call.keywords}
 
