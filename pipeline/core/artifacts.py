@@ -91,6 +91,18 @@ def read_json(path: PathLike) -> Any:
         raise ArtifactError(f"{path} is damaged ({error}). Delete it and run the stage that makes it again.") from None
 
 
+def read_csv(path: PathLike, **options):
+    """A CSV file as a pandas DataFrame. Raises ArtifactError when it is missing or damaged."""
+    import pandas
+
+    try:
+        return pandas.read_csv(path, **options)
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing. Run the stage that makes it (see `snakemake -n {path}`).") from None
+    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}). Delete it and run the stage that makes it again.") from None
+
+
 @contextlib.contextmanager
 def writing_array(path: PathLike, shape: tuple[int, ...], dtype: Any) -> Iterator[np.memmap]:
     """A memory-mapped .npy array to fill, which appears at `path` only when the block ends well.
