@@ -132,13 +132,9 @@ class SupernetScorer:
     def measure(self, trial: Trial) -> Reading:
         """All indicators of a trial; the same numbers in whatever process and order trials are measured."""
         start = time.perf_counter()
-        origins = {
-            name: self._value(name, mask, "origin", trial) for name, mask in (trial.origins or {}).items()
-        }
+        origins = {name: self._value(name, mask, "origin", trial) for name, mask in (trial.origins or {}).items()}
         values = {name: self._value(name, mask, "candidate", trial) for name, mask in trial.masks.items()}
-        return Reading(
-            values, origins, time.perf_counter() - start, len(values) + len(origins), peak_memory_mib()
-        )
+        return Reading(values, origins, time.perf_counter() - start, len(values) + len(origins), peak_memory_mib())
 
     def _value(self, name: str, mask: torch.Tensor, role: str, trial: Trial) -> float:
         proxy = self.proxies[name]
@@ -202,9 +198,7 @@ class BaseClasses:
             image_size=self.image_size,
             generator=torch_stream(seed, "augmentation"),
         )
-        return TaskBatch(
-            batch.images.to(self.device), batch.n_tasks, batch.n_query, batch.n_support, batch.n_way
-        )
+        return TaskBatch(batch.images.to(self.device), batch.n_tasks, batch.n_query, batch.n_support, batch.n_way)
 
     def images(self, seed: int) -> torch.Tensor:
         from pipeline.episodes.batches import image_batch

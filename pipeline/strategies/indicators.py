@@ -87,8 +87,10 @@ def relative_changes(measured: Measured, name: str) -> Changes:
         for repeat in range(len(measured.values[0]))
         if all(math.isfinite(row[repeat]) and row[repeat] != 0 for row in measured.origins)
     ]
-    rows = [[relative_change(*pair) for pair in zip(measured.origin(i), row, strict=True)]
-            for i, row in enumerate(measured.values)]
+    rows = [
+        [relative_change(*pair) for pair in zip(measured.origin(i), row, strict=True)]
+        for i, row in enumerate(measured.values)
+    ]
     changes = Changes(rows, usable)
     if not usable or not any(map(math.isfinite, changes.means())):
         raise ScoreError(

@@ -30,12 +30,14 @@ class Verdict:
     """What became of one candidate.
 
     Attributes:
+        index: its place in the question.
         changes: relative change (origin - candidate) / origin by indicator, a number per repeat.
         rank: place in the common ranking of its round, 0 first.
         event: "pruned", "kept", "edge_pruned" or "edge_kept" (the last two in the edge-group phase).
         values: mean value of the candidate by indicator.
     """
 
+    index: int
     candidate: Removal
     changes: Mapping[str, Sequence[float]]
     rank: int
@@ -119,14 +121,14 @@ class PruneByRank:
     def finished(self) -> bool:
         return not self.ask()
 
-    def n_candidates_left(self) -> int:
-        """Candidates that all questions still to come will hold together."""
-        n_active, total = self.mask.sum(-1), 0
+    def sizes_left(self) -> list[int]:
+        """Number of candidates of every question still to come, this one included."""
+        n_active, sizes = self.mask.sum(-1), []
         while (n_active > 1).any():
-            total += int(n_active[n_active > 1].sum())
+            sizes.append(int(n_active[n_active > 1].sum()))
             quota = self._quota(int(n_active[0, 0]))
             n_active = torch.where(n_active > 1, (n_active - quota).clamp(min=1), n_active)
-        return total + sum(len(edges) for _, edges in self._groups()[self._n_groups_done :])
+        return sizes + [len(edges) for _, edges in self._groups()[self._n_groups_done :]]
 
     def _quota(self, n_active_first: int) -> int:
         return max(1, min(self.prune_number, n_active_first - 1))
@@ -152,13 +154,12 @@ class PruneByRank:
         """
         candidates, in_groups = self.ask(), self._single_path()
         changes = {item.name: relative_changes(measured[item.name], item.name) for item in self.indicators}
-        order, _ = rank_together(
-            (changes[item.name].means(), not item.higher_is_better) for item in self.indicators
-        )
+        order, _ = rank_together((changes[item.name].means(), not item.higher_is_better) for item in self.indicators)
         ranked = [candidates[i] for i in order]
         pruned = set(ranked[: -self.edges_per_group] if in_groups else self._first_of_each_edge(ranked))
         verdicts = [
             Verdict(
+                index=i,
                 candidate=candidates[i],
                 changes={name: one.rows[i] for name, one in changes.items()},
                 rank=rank,

@@ -65,8 +65,9 @@ class RandomSearch:
     def finished(self) -> bool:
         return self._finished
 
-    def n_candidates_left(self) -> int:
-        return len(self.ask())
+    def sizes_left(self) -> list[int]:
+        """Number of candidates of every question still to come."""
+        return [] if self._finished else [len(self._texts)]
 
     def tell(self, measured: Mapping[str, Measured]) -> list:
         """Rank the genotypes by the sum of their ranks; one without a finite value comes last for that indicator.
