@@ -6,10 +6,11 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.core.errors import UnknownNameError
 from pipeline.stages.freeze import freeze
 from pipeline.stages.settings import Freezer, grid
 from pipeline.stages.track import refresh
@@ -33,6 +34,22 @@ def with_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
+def check_targets(arguments: Iterable[str], freezer: Freezer) -> None:
+    """Raises UnknownNameError for a result among the command line's arguments that no method or data set can give."""
+    for argument in arguments:
+        named = re.fullmatch(r"(?:\./)?results/([^/]+)\.json", argument)
+        if named is None or "_" not in named[1]:
+            continue
+        if any(f"{method}_{dataset}" == named[1] for method in freezer.methods for dataset in freezer.datasets):
+            continue
+        starts = [method for method in freezer.methods if named[1].startswith(f"{method}_")]
+        if not starts:
+            raise UnknownNameError(f"method in the target {argument}:", named[1].split("_")[0], freezer.methods)
+        dataset = named[1].removeprefix(f"{max(starts, key=len)}_")
+        hint = "Your own folder of images gets a name under data.folders in params.yaml."
+        raise UnknownNameError(f"data set in the target {argument}:", dataset, freezer.datasets, hint)
+
+
 def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
     """Check and freeze the configuration; the parts of it that the rules need. Raises ConfigError.
 
@@ -41,6 +58,7 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
     config = with_overrides(config)
     freezer = Freezer(config)
     if is_main_process:
+        check_targets(sys.argv[1:], freezer)
         freeze(config)
         refresh()
     datasets, methods = grid(config)

@@ -1,0 +1,17 @@
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from project import SMALL, Project
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Project:
+    """A project whose whole grid Snakemake has made, on the real default images."""
+    project = Project.copied(tmp_path_factory.mktemp("finished") / "project", SMALL)
+    project.first_jobs = project.snakemake()
+    project.save("results")
+    return project

@@ -1,0 +1,77 @@
+"""Mistakes at the door: a paragraph with the cause and the way out, a failing exit code, nothing half-written."""
+
+import re
+
+import pytest
+from project import ROOT, SMALL, Project
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Project:
+    return Project.copied(tmp_path_factory.mktemp("doors") / "project", SMALL)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budget": "laptp"}, "Unknown budget 'laptp'. Did you mean 'laptop'"),
+        ({"budgt": "laptop"}, "Unknown key in params.yaml: 'budgt'. Did you mean 'budget'"),
+        ({"train": {"epoch": 3}}, "Unknown key in train: 'epoch'. Did you mean 'epochs'"),
+        ({"search": {"metantk": {"prune_numbr": 3}}}, "Did you mean 'prune_number'"),
+        ({"search": {"metank": {}}}, "Unknown method in search: 'metank'. Did you mean 'metantk'"),
+        ({"grid": {"methods": ["metantk"]}}, "must hold 'random'"),
+        ({"grid": {"datasets": ["miniimagent"]}}, "Did you mean 'miniimagenet'"),
+        ({"train": {"epochs": -1}}, "train.epochs is -1; it must be at least 1"),
+    ],
+)
+def test_a_mistake_in_params_yaml_is_told_before_any_job(project, changes, message):
+    before = (project.folder / "params.yaml").read_text()
+    project.edit(changes)
+    for command in (["python", "-m", "pipeline", "freeze"], ["snakemake", "-n", "--cores", "1"]):
+        printed = " ".join(project.run(*command, ok=False).split())
+        assert project.code != 0 and message in printed, printed[-2000:]
+    (project.folder / "params.yaml").write_text(before)
+    assert not list((project.folder / "build").glob("params/.*"))
+
+
+def test_an_unknown_stage_is_answered_with_the_nearest(project):
+    printed = project.run("python", "-m", "pipeline", "serch", ok=False)
+    assert project.code == 1 and "Did you mean 'search'" in printed
+
+
+def test_an_unknown_method_or_dataset_in_a_target_is_told_with_the_known_ones(project):
+    for target in ("results/metank_doublemnist.json", "results/metantk_miniimagent.json"):
+        printed = project.run("snakemake", "-n", "--cores", "1", target, ok=False)
+        assert project.code != 0 and "Did you mean" in printed, printed[-2000:]
+
+
+def test_every_stage_explains_itself(project):
+    stages = re.findall(r"^  ([a-z-]+) ", project.run("python", "-m", "pipeline"), flags=re.MULTILINE)
+    assert {"fetch", "prepare", "episodes", "search", "train", "evaluate", "compare", "report"} <= set(stages)
+    for stage in stages:
+        assert "usage: python -m pipeline" in project.run("python", "-m", "pipeline", stage, "--help")
+
+
+@pytest.mark.parametrize("what", ["methods", "datasets", "spaces", "proxies", "strategies", "learners"])
+def test_every_room_can_be_listed(project, what):
+    assert len(project.run("python", "-m", "pipeline", "list", what).split()) >= 2
+
+
+def test_the_workflow_is_free_of_lint(project):
+    assert "Congratulations" in project.run("snakemake", "--lint")
+
+
+def test_only_one_module_imports_torchvision():
+    users = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "pipeline").rglob("*.py")
+        if re.search(r"^\s*(import|from) torchvision|import_module\(.torchvision", path.read_text(), flags=re.MULTILINE)
+    ]
+    assert users in ([], ["pipeline/core/vision.py"])
+
+
+def test_nothing_seeds_a_global_generator():
+    pattern = re.compile(r"(torch\.manual_seed|torch\.cuda\.manual_seed|np\.random\.seed|random\.seed)\(")
+    assert not [path for path in (ROOT / "pipeline").rglob("*.py") if pattern.search(path.read_text())]

@@ -1,0 +1,177 @@
+"""The real workflow under both tools: what runs, what does not, and that no result is ever stale.
+
+One project is taken through a user's week; each test leaves it finished and recorded.
+"""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+
+import jsonschema
+import pytest
+from project import ROOT, SMALL, Project
+
+pytestmark = pytest.mark.e2e
+
+DATA = ["episodes_doublemnist", "fetch_doublemnist", "prepare_doublemnist"]
+
+
+def of_method(*stages: str, methods=("metantk", "random")) -> list[str]:
+    return [f"{stage}_{method}_doublemnist" for stage in stages for method in methods]
+
+
+ALL = sorted([*DATA, "report", *of_method("search", "train", "evaluate", "compare")])
+
+
+def test_one_command_makes_every_result(finished):
+    assert finished.first_jobs == ALL
+    schema = json.loads((ROOT / "workflow/schemas/result.schema.json").read_text())
+    for method in ("metantk", "random"):
+        result = finished.json(f"results/{method}_doublemnist.json")
+        jsonschema.validate(result, schema)
+        assert result["budget"] == "laptop" and set(result["accuracy"]) == {"1", "5"}
+    assert "metantk" in (finished.folder / "results/report.html").read_text()
+
+
+def test_after_a_run_neither_tool_has_anything_to_do(finished):
+    assert finished.snakemake("-n") == []
+    assert "Nothing to be done" in finished.run("snakemake", "-n", "--cores", "2")
+    assert finished.dvc_repro() == []
+    assert "up to date" in finished.run("dvc", "status")
+
+
+def test_snakemake_and_dvc_describe_the_same_jobs(finished):
+    printed = finished.run("snakemake", "--detailed-summary", "--cores", "1")
+    rows = csv.DictReader(io.StringIO(printed[printed.index("output_file") :]), delimiter="\t")
+    snakemake_jobs: dict = {}
+    for row in rows:
+        command = " ".join(row["shellcmd"].split()).split(" 2>&1 | tee ")[0]
+        outputs, inputs = snakemake_jobs.setdefault(command, (set(), set()))
+        outputs.add(row["output_file"])
+        inputs.update(filter(None, row["input-file(s)"].split(",")))
+    listed = """
+import json, pathlib
+from dvc.repo import Repo
+with Repo() as repo:
+    root = pathlib.Path(repo.root_dir)
+    rel = lambda item: str(pathlib.Path(item.fs_path).relative_to(root))
+    print(json.dumps({" ".join(s.cmd.split()): [[rel(o) for o in s.outs], [rel(d) for d in s.deps if d.def_path]]
+                      for s in repo.index.stages if s.addressing != "freeze"}))
+"""
+    dvc_jobs = json.loads(finished.run("python", "-c", listed).splitlines()[-1])
+    assert set(snakemake_jobs) == set(dvc_jobs)
+    for command, (outputs, inputs) in snakemake_jobs.items():
+        dvc_outputs, dvc_inputs = dvc_jobs[command]
+        if " report " in command:
+            # DVC depends on the folder of the rows, Snakemake on the rows
+            inputs = {"results/rows" if name.startswith("results/rows/") else name for name in inputs}
+        assert outputs == set(dvc_outputs), command
+        assert inputs == set(dvc_inputs), command
+
+
+def test_an_evaluation_key_reruns_evaluation_only_and_snakemake_recognises_it(finished):
+    finished.edit({"evaluate": {"n_resamples": 21}})
+    assert finished.dvc_repro() == sorted([*of_method("evaluate", "compare"), "report"])
+    assert finished.dvc_repro() == []
+    assert finished.snakemake("-n") == []
+
+
+def test_a_search_key_reruns_search_training_and_evaluation_of_that_method_and_dvc_recognises_it(finished):
+    finished.edit({"search": {"metantk": {"n_region_samples": 61}}})
+    own = of_method("search", "train", "evaluate", "compare", methods=("metantk",))
+    assert finished.snakemake("-n") == sorted([*own, "report"])
+    assert finished.snakemake() == sorted([*own, "report"])
+    assert finished.dvc_repro() == []
+    assert finished.snakemake("-n") == []
+
+
+def test_dvc_reruns_search_training_and_evaluation_after_a_search_key(finished):
+    finished.edit({"search": {"metantk": {"n_region_samples": 62}}})
+    own = of_method("search", "train", "evaluate", "compare", methods=("metantk",))
+    assert finished.dvc_repro() == sorted([*own, "report"])
+    assert finished.dvc_repro() == []
+    assert finished.snakemake("-n") == []
+
+
+def test_a_value_taken_back_is_restored_from_the_cache_and_snakemake_keeps_it(finished):
+    finished.edit({"search": {"metantk": {"n_region_samples": SMALL["search"]["metantk"]["n_region_samples"]}}})
+    finished.edit({"evaluate": {"n_resamples": SMALL["evaluate"]["n_resamples"]}})
+    assert finished.dvc_repro() == []
+    assert finished.snakemake("-n") == []
+
+
+def test_a_result_made_by_dvc_is_not_kept_by_snakemake_when_the_parameters_change(finished):
+    finished.edit({"evaluate": {"n_resamples": 22}})
+    assert finished.dvc_repro() == sorted([*of_method("evaluate", "compare"), "report"])
+    finished.edit({"evaluate": {"n_resamples": 20}})
+    assert finished.dvc_repro() == []
+    finished.edit({"evaluate": {"n_resamples": 22}})
+    assert finished.snakemake("-n") == sorted([*of_method("evaluate", "compare"), "report"])
+    finished.edit({"evaluate": {"n_resamples": 20}})
+    assert finished.snakemake("-n") == []
+
+
+def test_deleted_outputs_come_back_by_checkout_and_nothing_reruns(finished):
+    shutil.rmtree(finished.folder / "models")
+    (finished.folder / "data/prepared/doublemnist.index.csv").unlink()
+    finished.run("dvc", "checkout")
+    assert finished.snakemake("-n") == []
+    assert finished.dvc_repro() == []
+
+
+def test_a_clone_pulls_from_the_remote_and_reruns_nothing(finished, tmp_path):
+    finished.run("dvc", "remote", "add", "-f", "-d", "store", str(tmp_path / "store"))
+    finished.save("a remote")
+    finished.run("dvc", "push")
+    subprocess.run(["git", "clone", "-q", str(finished.folder), str(tmp_path / "clone")], check=True)
+    clone = Project(tmp_path / "clone")
+    clone.run("dvc", "pull")
+    assert clone.snakemake("-n") == []
+    assert clone.dvc_repro() == []
+    # the trap of a clone: a changed key must still rerun
+    clone.edit({"evaluate": {"n_resamples": 23}})
+    assert clone.snakemake("-n") == sorted([*of_method("evaluate", "compare"), "report"])
+
+
+def test_metrics_plots_and_experiments_work(finished):
+    assert "accuracy.1.mean" in finished.run("dvc", "metrics", "show")
+    printed = finished.run("dvc", "exp", "run", "-S", "evaluate.n_resamples=24", "-n", "more")
+    assert jobs_of(printed) == sorted([*of_method("evaluate", "compare"), "report"])
+    assert "n_resamples" in finished.run("dvc", "exp", "show", "--only-changed", "--md")
+    finished.run("dvc", "plots", "show", "-o", "dvc_plots")
+    assert (finished.folder / "dvc_plots/index.html").is_file()
+    finished.edit({"evaluate": {"n_resamples": 20}})
+    assert finished.dvc_repro() == []
+    finished.save("after the experiment")
+
+
+def jobs_of(printed: str) -> list[str]:
+    from project import jobs_in
+
+    return jobs_in(printed)
+
+
+def test_snakemakes_own_report_is_written(finished):
+    finished.run("snakemake", "--report", "report.html", "--cores", "1")
+    assert (finished.folder / "report.html").stat().st_size > 10_000
+    (finished.folder / "report.html").unlink()
+
+
+def test_an_edited_comment_reruns_nothing_and_an_edited_formula_its_users(finished):
+    path = finished.folder / "pipeline/learners/prototypes.py"
+    text = path.read_text()
+    path.write_text(text + "\n# a remark\n")
+    assert finished.snakemake("-n") == []
+    path.write_text(text + "\nRADIUS = 2\n")
+    assert finished.snakemake("-n") == sorted([*of_method("evaluate", "compare"), "report"])
+    path.write_text(text)
+    assert finished.snakemake("-n") == []
+
+
+def test_another_seed_changes_everything_but_the_images(finished):
+    finished.edit({"seed": 1})
+    planned = set(finished.snakemake("-n"))
+    finished.edit({"seed": 0})
+    assert set(of_method("search", "train", "evaluate")) <= planned
