@@ -53,3 +53,7 @@ class ScoreError(PipelineError):
 
 class GenotypeError(PipelineError):
     """A genotype or mask that its space does not hold."""
+
+
+class TrainingError(PipelineError):
+    """A training that has diverged or cannot start; its weights are never used."""

@@ -1,0 +1,185 @@
+"""Supervised training of one network on the base classes, resumable to the same bits.
+
+The recipe of RFS (Tian et al., ECCV 2020) as MetaNTK-NAS uses it: cross entropy over all base classes, SGD with
+momentum, random crop, jitter and flip, drop path that grows with the epochs. No model selection: the weights of the
+last epoch are the ones tested.
+
+Every draw comes from a stream named by the run's seed and the epoch, so an epoch is a function of its number and of the
+state before it: resuming from the last whole epoch gives what an undisturbed run gives.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.core.errors import ConfigError, TrainingError
+from pipeline.core.progress import track
+from pipeline.core.rng import torch_stream
+from pipeline.data import transforms
+from pipeline.data.prepared import PreparedSet
+from pipeline.evaluation.networks import training_splits
+from pipeline.evaluation.schedules import drop_path_probability, learning_rate, padding
+from pipeline.evaluation.settings import TrainConfig
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """Which images of a prepared set are trained on.
+
+    Attributes:
+        prepared: the set; only `rows` of its images are ever read.
+        rows: image rows, shape (n,).
+        labels: outputs of the network that they should raise, shape (n,), in 0 .. n_classes - 1.
+    """
+
+    prepared: PreparedSet
+    rows: np.ndarray
+    labels: Tensor
+
+    @classmethod
+    def of(cls, prepared: PreparedSet, config: TrainConfig) -> "TrainingImages":
+        """All images of the splits that the configuration trains on."""
+        splits = training_splits(config)
+        classes = np.concatenate([prepared.classes_of(split) for split in splits])
+        rows = np.concatenate([prepared.rows_of_split(split) for split in splits])
+        output_of = np.full(len(prepared.class_names), -1)
+        output_of[classes] = np.arange(len(classes))
+        return cls(prepared, rows, torch.from_numpy(output_of[prepared.labels[rows]]))
+
+    def batch(self, chosen: Tensor, config: TrainConfig, augmentation: torch.Generator, device: torch.device) -> Tensor:
+        """Augmented, normalised images, shape (n, 3, h, w)."""
+        images = transforms.gather(self.prepared, self.rows[chosen.numpy()]).to(device)
+        images = transforms.augment(
+            images, augmentation, pad=padding(config, images.shape[1]), jitter=config.jitter, flip=config.flip
+        )
+        return transforms.to_float(images, self.prepared.mean, self.prepared.std)
+
+
+def optimiser_of(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The rule of the weight updates; its learning rate is set anew before every step."""
+    if config.optimiser == "adam":
+        betas = (config.momentum, 0.999)
+        return torch.optim.Adam(network.parameters(), config.learning_rate, betas, weight_decay=config.weight_decay)
+    return torch.optim.SGD(
+        network.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+
+
+def train(
+    network: nn.Module,
+    images: TrainingImages,
+    config: TrainConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    what: str = "training",
+    resume: State | None = None,
+    after_epoch: Callable[[State], None] = lambda state: None,
+) -> list[dict[str, float]]:
+    """Train `network` in place, on `device`.
+
+    Args:
+        network: a network of a space, with initial weights and `drop_path`.
+        seed: names the streams of shuffling, augmentation and drop path.
+        what: name of the work in progress lines.
+        resume: a state that `after_epoch` was given; training goes on after its epoch.
+        after_epoch: called after each epoch with all that resuming needs: tensors, numbers and lists only.
+
+    Returns:
+        One row per epoch: epoch, learning_rate (of its last step), loss, train_accuracy (of the augmented images while
+        the weights move), seconds.
+
+    Raises:
+        ConfigError: an epoch has not one whole batch.
+        TrainingError: the loss is not finite; `after_epoch` has not seen that epoch.
+    """
+    if len(images.rows) < config.batch_size:
+        raise ConfigError(
+            f"train.batch_size is {config.batch_size}, but there are only {len(images.rows)} images to train on. "
+            "Lower train.batch_size or add images."
+        )
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    network.to(device=device, memory_format=layout)
+    optimiser = optimiser_of(network, config)
+    curve: list[dict[str, float]] = []
+    if resume is not None:
+        network.load_state_dict(resume["network"])
+        optimiser.load_state_dict(resume["optimiser"])
+        curve = [dict(row) for row in resume["curve"]]
+    run = torch.compile(network) if config.compile else network
+    todo = range(len(curve) + 1, config.epochs + 1)
+    for epoch in track(todo, what, total=config.epochs, done=len(curve)):
+        curve.append(_epoch(network, run, optimiser, images, config, epoch, seed, device))
+        after_epoch({"network": network.state_dict(), "optimiser": optimiser.state_dict(), "curve": list(curve)})
+    network.eval()
+    return curve
+
+
+def _epoch(
+    network: nn.Module,
+    run: Callable[[Tensor], Tensor],
+    optimiser: torch.optim.Optimizer,
+    images: TrainingImages,
+    config: TrainConfig,
+    epoch: int,
+    seed: int,
+    device: torch.device,
+) -> dict[str, float]:
+    started = time.perf_counter()
+    network.train()
+    network.drop_path.probability = drop_path_probability(config, epoch)
+    network.drop_path.generator = torch_stream(seed, "drop path", epoch, device=str(device))
+    augmentation = torch_stream(seed, "augmentation", epoch)
+    order = torch.randperm(len(images.rows), generator=torch_stream(seed, "shuffle", epoch))
+    n_steps = len(order) // config.batch_size
+    total = torch.zeros(2, dtype=torch.float64, device=device)
+    for step in range(n_steps):
+        rate = learning_rate(config, epoch, step, n_steps)
+        chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
+        batch = images.batch(chosen, config, augmentation, device)
+        total += _step(run, optimiser, batch, images.labels[chosen].to(device), rate, config)
+    loss, accuracy = (total / (n_steps * config.batch_size)).tolist()
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"The training loss is {loss} in epoch {epoch} at learning rate {rate:.4g}: the training has diverged. "
+            "Lower train.learning_rate, or set train.precision to float32."
+        )
+    seconds = time.perf_counter() - started
+    return {"epoch": epoch, "learning_rate": rate, "loss": loss, "train_accuracy": accuracy, "seconds": seconds}
+
+
+def _step(
+    run: Callable[[Tensor], Tensor],
+    optimiser: torch.optim.Optimizer,
+    batch: Tensor,
+    labels: Tensor,
+    rate: float,
+    config: TrainConfig,
+) -> Tensor:
+    """One update of the weights; returns (sum of losses, number right), shape (2,), without waiting for the device."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    if config.channels_last:
+        batch = batch.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(batch.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        logits = run(batch)
+    loss = functional.cross_entropy(logits.float(), labels)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+    right = (logits.detach().argmax(1) == labels).sum()
+    return torch.stack([loss.detach() * len(labels), right]).double()
+
+
+def finished(state: Mapping[str, Any] | None, config: TrainConfig) -> bool:
+    """Whether a state is that of the last epoch."""
+    return state is not None and len(state["curve"]) == config.epochs
