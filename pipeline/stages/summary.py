@@ -1,0 +1,43 @@
+"""Print what a result says, in a few lines."""
+
+from pipeline.core.artifacts import read_json
+from pipeline.core.progress import spoken
+
+
+def percent(measured: dict) -> str:
+    """Mean and half-width in percent."""
+    return f"{100 * measured['mean']:.1f} ± {100 * measured['ci95']:.1f} %"
+
+
+def lines(result: dict) -> list[str]:
+    """The summary of one result, line by line."""
+    protocol, control = result["protocol"], result["control"]
+    told = [
+        f"{result['method']} on {result['dataset']} (budget {result['budget']}), {protocol['n_way']}-way, "
+        f"{protocol['n_episodes']} stored episodes of novel classes",
+    ]
+    for shot, measured in sorted(result["accuracy"].items(), key=lambda item: int(item[0])):
+        told.append(
+            f"  {shot}-shot accuracy {percent(measured)}   "
+            f"random architectures {percent(control['accuracy'][shot])}   "
+            f"untrained {percent(result['untrained'][shot])}"
+        )
+    for genotype in result["genotypes"]:
+        told.append(f"  architecture {genotype['seed']}: {genotype['text']}")
+    told.append(
+        f"  search {spoken(result['search_cost']['wall_seconds'])}, "
+        f"training {spoken(result['training_cost']['wall_seconds'])}, "
+        f"{result['parameters']['total']:,} parameters"
+    )
+    if not result["provenance"]["official_data"]:
+        told.append("  the images are a variant, not the official release: do not compare with published figures")
+    return told
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("results", nargs="+", metavar="FILE", help="files results/{method}_{dataset}.json")
+
+
+def run(arguments) -> None:
+    for path in arguments.results:
+        print("\n".join(lines(read_json(path))))
