@@ -6,6 +6,8 @@ the origin is measured once. `parity` gives what the published code of MetaNTK-N
 calls match no known name and do nothing; heads are drawn anew for every network).
 """
 
+import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +17,9 @@ import torch
 
 from pipeline.core.rng import numpy_stream, stream_seed, torch_stream
 from pipeline.core.types import TaskBatch
+from pipeline.episodes.batches import image_batch, patch_batch, task_batch
+from pipeline.episodes.sampler import EpisodeSampler
+from pipeline.nets.init import initialise
 
 SCHEMES = {"kernel": "kaiming_fanout", "thin": "kaiming_fanin"}
 ORIGIN = -1
@@ -144,8 +149,6 @@ class SupernetScorer:
         return float(proxy(network, self._batch(proxy.needs, trial), generator))
 
     def _network(self, kind: str, trial: Trial):
-        from pipeline.nets.init import initialise
-
         stream = self.chance.weights(kind, trial)
         if self._weights.get(kind) != stream:
             initialise(self.networks[kind], self.chance.scheme(kind), torch_stream(self.chance.seed, *stream))
@@ -159,54 +162,57 @@ class SupernetScorer:
         return self._batches[needs][1]
 
 
+@dataclass(frozen=True)
 class BaseClasses:
     """Batches from the base classes of a prepared set; no other images are read.
 
-    Args:
+    Attributes:
         prepared: a prepared set.
-        sampler: episodes of the base classes; tasks are drawn from its first 1000 episodes, as in MetaNTK-NAS.
-        tasks_per_batch, n_images, n_patches: sizes of the three kinds of batches.
+        seed: run seed, from which the pool of tasks derives.
         image_size: side of the images of tasks and images.
+        n_patches, n_images, tasks_per_batch: sizes of the batches of each kind; 0 where a kind is not used.
+        n_way, k_shot, n_query: shape of a task.
     """
 
-    def __init__(
-        self,
-        prepared,
-        sampler,
-        *,
-        tasks_per_batch: int,
-        n_images: int,
-        n_patches: int,
-        image_size: int,
-        device: torch.device,
-    ):
-        self.prepared, self.sampler, self.device = prepared, sampler, device
-        self.tasks_per_batch, self.n_images, self.n_patches = tasks_per_batch, n_images, n_patches
-        self.image_size = image_size
+    prepared: Any
+    seed: int
+    device: torch.device
+    image_size: int
+    n_patches: int = 0
+    n_images: int = 0
+    tasks_per_batch: int = 0
+    n_way: int = 5
+    k_shot: int = 1
+    n_query: int = 1
 
-    def __call__(self, needs: str, seed: int):
-        """A batch of one kind, drawn from the streams of `seed`."""
-        return getattr(self, needs)(seed)
+    def __call__(self, needs: str, seed: int) -> Any:
+        """A batch of one kind ("tasks", "images" or "patches"), on the device; a pure function of the seed."""
+        draws = {"tasks": self._tasks, "images": self._images, "patches": self._patches}
+        return draws[needs](seed)
 
-    def tasks(self, seed: int) -> TaskBatch:
-        from pipeline.episodes.batches import task_batch
-
-        chosen = numpy_stream(seed, "tasks").choice(N_TASKS_IN_POOL, self.tasks_per_batch, replace=False)
-        batch = task_batch(
+    @functools.cached_property
+    def _sampler(self) -> EpisodeSampler:
+        return EpisodeSampler(
             self.prepared,
-            [self.sampler.episode(int(index)) for index in chosen],
-            image_size=self.image_size,
-            generator=torch_stream(seed, "augmentation"),
+            "base",
+            n_way=self.n_way,
+            k_shot=self.k_shot,
+            n_query=self.n_query,
+            seed=self.seed,
+            purpose="search",
         )
-        return TaskBatch(batch.images.to(self.device), batch.n_tasks, batch.n_query, batch.n_support, batch.n_way)
 
-    def images(self, seed: int) -> torch.Tensor:
-        from pipeline.episodes.batches import image_batch
+    def _tasks(self, seed: int) -> TaskBatch:
+        pool = max(N_TASKS_IN_POOL, self.tasks_per_batch)
+        chosen = numpy_stream(seed, "tasks").choice(pool, self.tasks_per_batch, replace=False)
+        episodes = [self._sampler.episode(int(index)) for index in chosen]
+        generator = torch_stream(seed, "augmentation")
+        batch = task_batch(self.prepared, episodes, image_size=self.image_size, generator=generator)
+        return dataclasses.replace(batch, images=batch.images.to(self.device))
 
+    def _images(self, seed: int) -> torch.Tensor:
         generator = torch_stream(seed, "images")
         return image_batch(self.prepared, "base", self.n_images, self.image_size, generator).to(self.device)
 
-    def patches(self, seed: int) -> torch.Tensor:
-        from pipeline.episodes.batches import patch_batch
-
+    def _patches(self, seed: int) -> torch.Tensor:
         return patch_batch(self.prepared, "base", self.n_patches, torch_stream(seed, "patches")).to(self.device)

@@ -1,5 +1,6 @@
 """Indicators as a strategy sees them: a name, a direction, and the numbers it is told. No network, no proxy."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def dense_ranks(values: Sequence[float], descending: bool) -> tuple[list[int], l
 
     order = sorted(range(len(values)), key=place)
     ranks, rank = [0] * len(values), 0
-    for before, here in zip(order, order[1:], strict=False):
+    for before, here in itertools.pairwise(order):
         both_undefined = not (math.isfinite(values[before]) or math.isfinite(values[here]))
         rank += not (values[before] == values[here] or both_undefined)
         ranks[here] = rank

@@ -1,4 +1,4 @@
-"""The loop of ask and tell: progress with the time left, a checkpoint in and after every round, resuming in its midst."""
+"""The loop of ask and tell: progress with the time left, checkpoints in and after each round, resuming in its midst."""
 
 import contextlib
 import time

@@ -31,7 +31,7 @@ def variance_of_unrelated(n: int) -> float:
 
 
 def combine(taus: Iterable[tuple[float, int]]) -> dict[str, float] | None:
-    """Mean of several taus (tau, number of candidates), weighted by precision, with the 95 % interval of chance around it.
+    """Mean of taus (tau, number of candidates), weighted by precision, with the 95 % interval of chance around it.
 
     Taus between unrelated rankings are uncorrelated, so their precisions add. None without any tau.
     """

@@ -172,7 +172,7 @@ def chance_of(config: PruningConfig, seed: int):
 
 
 def indicators_of(proxies: Mapping[str, Any], parity: bool) -> list[Indicator]:
-    """What the strategy ranks by. In parity the kernel's origin is stale in the last phase, that of the regions is not."""
+    """What the strategy ranks by; in parity the kernel's origin is stale in the last phase, that of the regions not."""
     return [
         Indicator(name, proxy.higher_is_better, stale_origin_in_groups=parity and proxy.network == "kernel")
         for name, proxy in proxies.items()
@@ -188,6 +188,20 @@ def networks_of(space, config: PruningConfig, context: Context) -> dict[str, Any
     return {kind: network.to(context.device) for kind, network in networks.items()}
 
 
+def base_classes(config: PruningConfig, context: Context, **sizes: int) -> Callable[[str, int], Any]:
+    """Where a search's batches come from; `sizes` as in `pipeline.proxies.scoring.BaseClasses`."""
+    from pipeline.proxies.scoring import BaseClasses
+
+    return BaseClasses(
+        context.prepared,
+        context.seed,
+        context.device,
+        image_size=config.image_size,
+        n_patches=config.n_region_samples,
+        **sizes,
+    )
+
+
 def prune_supernet(
     config: PruningConfig, kernel_proxy, context: Context, draw: Callable[[str, int], Any]
 ) -> list[Found]:
@@ -195,7 +209,7 @@ def prune_supernet(
 
     Args:
         kernel_proxy: indicator of the kernel network, e.g. the MetaNTK's condition number.
-        draw: batches by kind and seed, from the base classes (`pipeline.proxies.scoring.BaseClasses`).
+        draw: batches by kind and seed, see `base_classes`.
 
     Raises CapabilityError when the space has no supernet to prune; ScoreError when nothing can be ranked.
     """

@@ -1,0 +1,43 @@
+"""Random control: architectures drawn from the space, trained and tested by the same recipe as those that were found.
+
+What a search gains is the difference to these (Yang, Esperanca, Carlucci: "NAS evaluation is frustratingly hard",
+ICLR 2020).
+"""
+
+from dataclasses import dataclass
+
+from pipeline.core.config import knob
+from pipeline.methods import METHODS
+
+
+@dataclass(frozen=True)
+class Config:
+    """Knobs of the random control."""
+
+    space: str = knob("darts_fewshot", "search space; the one of the method to compare with")
+    n_architectures: int = knob({"laptop": 2, "gpu": 4, "paper": 4}, "distinct architectures drawn", low=1)
+
+
+@METHODS.register("random")
+class RandomControl:
+    """Uniform draws from a space."""
+
+    Config = Config
+
+    @staticmethod
+    def space(config: Config) -> str:
+        return config.space
+
+    @staticmethod
+    def search(config: Config, context) -> list:
+        """Distinct architectures; architecture i is trained with seed i."""
+        from pipeline import spaces, strategies
+        from pipeline.core.rng import torch_stream
+        from pipeline.strategies.runner import Found
+
+        strategy = strategies.get("random_search")(
+            spaces.get(config.space)(),
+            generator=torch_stream(context.seed, "random architectures"),
+            n_architectures=config.n_architectures,
+        )
+        return [Found(seed, genotype) for seed, genotype in enumerate(strategy.found())]

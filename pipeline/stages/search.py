@@ -1,0 +1,100 @@
+"""Find architectures for a data set by one method, on its base classes alone."""
+
+from typing import Any
+
+import pandas as pd
+
+from pipeline import methods, spaces
+from pipeline.core import artifacts, provenance
+from pipeline.core.checkpoint import Checkpoint
+from pipeline.core.config import build
+from pipeline.core.device import choose_device, use_threads
+from pipeline.core.progress import say, spoken
+from pipeline.data.prepared import PreparedSet
+from pipeline.stages.common import Frozen, add_prepared_arguments, checkpoint_path, machine, read_params
+from pipeline.strategies.runner import Context, Found, Journal
+
+TRACE_COLUMNS = ("seed", "round", "step", "event", "cell", "edge", "operation", "rank", "seconds")
+
+
+def genotype_record(
+    frozen: Frozen, space, found: list[Found], stability: dict[str, Any] | None, data_digest: str
+) -> dict[str, Any]:
+    """Content of genotype.json; nothing in it depends on time or machine."""
+    return {
+        "method": frozen.method,
+        "dataset": frozen.dataset,
+        "budget": frozen.budget,
+        "space": space.name,
+        "architectures": [
+            {"seed": one.seed, "genotype": space.to_text(one.genotype), "graph": space.graph(one.genotype)}
+            for one in found
+        ],
+        "network": frozen.params["network"],
+        "stability": stability,
+        "params_digest": frozen.digest,
+        "data_digest": data_digest,
+    }
+
+
+def trace_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The trace with its columns in order: those every method has, the indicators' means between them, details last."""
+    extra = list(dict.fromkeys(name for row in rows for name in row if name not in TRACE_COLUMNS))
+    means = [name for name in extra if "_change_" not in name]
+    details = [name for name in extra if name not in means]
+    columns = [*TRACE_COLUMNS[:7], *means, *TRACE_COLUMNS[7:], *details]
+    table = pd.DataFrame([{**row, "step": step} for step, row in enumerate(rows)], columns=columns)
+    return table.astype({name: "Int64" for name in ("seed", "round", "step", "edge", "rank")})
+
+
+def cost_record(journal: Journal, device) -> dict[str, Any]:
+    """Content of cost.json."""
+    cost = {
+        "wall_seconds": journal.wall_seconds,
+        "device_seconds": journal.device_seconds,
+        "network_evaluations": journal.network_evaluations,
+        "not_finite": journal.not_finite,
+        "peak_memory_mib": journal.peak_memory_mib,
+        "reproducible": device.type == "cpu",
+        **provenance.gather(device),
+    }
+    if device.type == "cuda":
+        import torch
+
+        cost["peak_device_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return cost
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--method", required=True, help="name of a method (python -m pipeline list methods)")
+    add_prepared_arguments(parser)
+    parser.add_argument("--params", required=True, metavar="FILE", help="frozen parameters of the search")
+    for name in ("genotype", "trace", "cost"):
+        parser.add_argument(f"--{name}", required=True, metavar="FILE", help=f"where to write the {name}")
+
+
+def run(arguments) -> None:
+    frozen, here = read_params(arguments.params), machine()
+    method = methods.get(arguments.method)
+    config = build(method.Config, frozen.params["search"], f"search.{arguments.method}")
+    prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest)
+    device = choose_device(here.device)
+    checkpoint = Checkpoint(
+        checkpoint_path("search", arguments.method, frozen.dataset), {"params": frozen.digest, "data": prepared.digest}
+    )
+    context = Context(
+        prepared,
+        seed=frozen.seed,
+        n_cells=frozen.params["network"]["n_cells"],
+        device=device,
+        n_workers=use_threads(here.threads),
+        checkpoint=checkpoint,
+    )
+    found = method.search(config, context)
+    journal, space = context.journal, spaces.get(method.space(config))()
+    journal.wall_seconds = context.elapsed()
+    artifacts.write_csv(arguments.trace, trace_table(journal.rows))
+    artifacts.write_json(arguments.cost, cost_record(journal, device))
+    artifacts.write_json(arguments.genotype, genotype_record(frozen, space, found, journal.stability, prepared.digest))
+    checkpoint.clear()
+    say(f"{len(found)} architecture(s) of {space.name} in {spoken(journal.wall_seconds)}")
