@@ -1,4 +1,4 @@
-"""Data sets: sources, splits, transforms and the prepared-array format; one file a family. Importing one does not import torch."""
+"""Data sets: sources, splits, transforms and the prepared-array format; one file a family, none imports torch."""
 
 from pipeline.core.registry import Registry
 

@@ -1,0 +1,201 @@
+"""Files inside archives inside archives, read in place.
+
+The raw archive of a data set is a plain tar of its sources, and a source is often a tar or zip of images. A `Blob` is a
+stretch of bytes on the disk, so that many processes can read single images without unpacking anything.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import pathlib
+import shutil
+import struct
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pipeline.core.artifacts import PathLike, explained_write_errors
+from pipeline.core.errors import ArtifactError, DataError
+
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz"}
+DEFLATE = 8
+
+
+@dataclass(frozen=True)
+class Blob:
+    """`size` bytes of the file `path` from `offset` on; `n_bytes` once inflated when they are deflated."""
+
+    path: str
+    offset: int
+    size: int
+    deflated: bool = False
+    n_bytes: int = 0
+    crc: int | None = None
+
+    def read(self) -> bytes:
+        """All bytes. Raises DataError when they are cut short or fail their checksum."""
+        with open(self.path, "rb") as file:
+            content = os.pread(file.fileno(), self.size, self.offset)
+        if len(content) != self.size:
+            raise DataError(f"{self.path} ends too early; it is truncated.")
+        if self.deflated:
+            try:
+                content = zlib.decompress(content, -zlib.MAX_WBITS)
+            except zlib.error as error:
+                raise DataError(f"compressed data are damaged ({error})") from None
+        if self.crc is not None and zlib.crc32(content) != self.crc:
+            raise DataError("the checksum inside the archive does not match")
+        return content
+
+    def open(self) -> io.BufferedIOBase:
+        """A seekable file over the stored bytes."""
+        if self.deflated:
+            return io.BytesIO(self.read())
+        return io.BufferedReader(_Window(self.path, self.offset, self.size))
+
+
+class _Window(io.RawIOBase):
+    """A stretch of a file as a file of its own."""
+
+    def __init__(self, path: str, offset: int, size: int):
+        self._file, self._offset, self._size, self._at = open(path, "rb"), offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer) -> int:
+        content = os.pread(
+            self._file.fileno(), max(0, min(len(buffer), self._size - self._at)), self._offset + self._at
+        )
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class Tree(Mapping):
+    """File names -> Blob of an archive, or of a part of it, in the archive's order.
+
+    Use `Tree.open(path)` in a `with` block: archives that are compressed as a whole are unpacked into a folder that
+    the block's end removes.
+    """
+
+    def __init__(self, blobs: dict[str, Blob], what: str, scratch: pathlib.Path):
+        self._blobs, self.what, self._scratch = blobs, what, scratch
+
+    def __getitem__(self, name: str) -> Blob:
+        return self._blobs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._blobs)
+
+    def __len__(self) -> int:
+        return len(self._blobs)
+
+    @classmethod
+    def opened(cls, path: PathLike, scratch: PathLike) -> Tree:
+        """The archive at `path`; what must be unpacked goes to the folder `scratch`. Raises ArtifactError, DataError."""
+        path = pathlib.Path(path)
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing. Run the stage that makes it.")
+        whole = Blob(str(path), 0, path.stat().st_size)
+        return cls({path.name: whole}, str(path.parent), pathlib.Path(scratch)).inside(path.name)
+
+    def under(self, folder: str) -> Tree:
+        """The files below a folder, named relative to it."""
+        prefix = folder.rstrip("/") + "/"
+        inner = {name[len(prefix) :]: blob for name, blob in self.items() if name.startswith(prefix)}
+        return Tree(inner, f"{self.what}/{folder}", self._scratch)
+
+    def inside(self, name: str) -> Tree:
+        """The files inside the archive called `name`. Raises DataError when it is damaged or no archive."""
+        what = f"{self.what}/{name}"
+        blob = self[name]
+        try:
+            with blob.open() as file:
+                start = file.read(262)
+            if start[:2] in COMPRESSED:
+                blob = self._unpacked(blob, COMPRESSED[start[:2]])
+                blobs = _index_tar(blob)
+            elif start[:2] == b"PK":
+                blobs = _index_zip(blob)
+            else:
+                blobs = _index_tar(blob)
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
+            raise DataError(
+                f"{what} cannot be read as an archive ({error}); it is damaged or truncated. Fetch it again."
+            ) from None
+        return Tree(blobs, what, self._scratch)
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes. Raises DataError naming it when it is not there or damaged."""
+        if name not in self:
+            raise DataError(f"{self.what} holds no file '{name}'; the archive is incomplete or of another layout.")
+        try:
+            return self[name].read()
+        except DataError as error:
+            raise DataError(f"{self.what}/{name}: {error}") from None
+
+    def _unpacked(self, blob: Blob, packing: str) -> Blob:
+        import bz2
+        import lzma
+
+        opener = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}[packing]
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        handle, path = tempfile.mkstemp(dir=self._scratch, suffix=".tar")
+        with explained_write_errors(path), blob.open() as stored, opener(stored) as content:
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    shutil.copyfileobj(content, file, 2**20)
+            except lzma.LZMAError as error:
+                raise EOFError(str(error)) from None
+        return Blob(path, 0, os.path.getsize(path))
+
+
+def _index_tar(blob: Blob) -> dict[str, Blob]:
+    with blob.open() as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        found = {
+            member.name.removeprefix("./"): Blob(blob.path, blob.offset + member.offset_data, member.size)
+            for member in archive
+            if member.isreg()
+        }
+        last = max((inner.offset + inner.size for inner in found.values()), default=0)
+    if last > blob.offset + blob.size:
+        raise EOFError("its last file is cut short")
+    return found
+
+
+def _index_zip(blob: Blob) -> dict[str, Blob]:
+    found = {}
+    with blob.open() as file, zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            if member.is_dir():
+                continue
+            if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise zipfile.BadZipFile(f"'{member.filename}' is encrypted or compressed in an unusual way")
+            file.seek(member.header_offset + 26)
+            name_length, extra_length = struct.unpack("<HH", file.read(4))
+            found[member.filename] = Blob(
+                path=blob.path,
+                offset=blob.offset + member.header_offset + 30 + name_length + extra_length,
+                size=member.compress_size,
+                deflated=member.compress_type == zipfile.ZIP_DEFLATED,
+                n_bytes=member.file_size,
+                crc=member.CRC,
+            )
+    return found

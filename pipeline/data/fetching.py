@@ -1,0 +1,303 @@
+"""Find the files a data set is made from, check them, and put them into one raw archive.
+
+A file is looked for in the local mirror, then in an installed package that ships it, then at its official address. The
+published checksum makes a file official; a mirror's own SHA256SUMS vouches for anything else it holds, and the raw
+archive then says that it is a mirror's variant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import os
+import pathlib
+import shutil
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.core.artifacts import PathLike, to_json, writing
+from pipeline.core.errors import DataError, DiskFullError, DownloadError
+from pipeline.core.progress import say, track
+
+SOURCES_FILE = "SOURCES.json"
+SUMS_FILE = "SHA256SUMS"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A source that is at hand.
+
+    Attributes:
+        path: its file, or the folder with its content.
+        name: its name in the raw archive (of the file, or of the folder).
+        origin: "mirror", "package", "user", or the address it was downloaded from.
+        official: whether it is what the data set's authors published, as far as that can be checked.
+        sha256: of the file, or of the sorted list of the folder's files and checksums.
+    """
+
+    source: Any
+    path: pathlib.Path
+    name: str
+    origin: str
+    official: bool
+    sha256: str
+
+
+def fetch(dataset, name: str, out: PathLike, *, mirror: PathLike | None = None) -> None:
+    """Write the raw archive of a data set: a plain tar of its sources, with SOURCES.json first.
+
+    Args:
+        dataset: a `Dataset`.
+        name: its name in the workflow; downloads wait in `.downloads/{name}` beside `out` until the archive is whole.
+        mirror: folder to look in first.
+
+    Raises:
+        DownloadError: a source is nowhere to be had; the message says what is wanted and where to put it.
+        DataError: a source is damaged or cannot be read.
+        ArtifactError, DiskFullError: the archive cannot be written.
+    """
+    waiting = pathlib.Path(out).parent / ".downloads" / name
+    layout, found = locate(dataset, name, Mirror(mirror) if mirror else None, waiting)
+    write_raw(out, layout.name, found)
+    shutil.rmtree(waiting, ignore_errors=True)
+    variants = [one.name for one in found if not one.official]
+    say(f"{name}: {', '.join(one.name for one in found)} -> {out}")
+    if variants:
+        say(f"{name}: not the official {', '.join(variants)} but a mirror's variant; results will say so")
+
+
+class Mirror:
+    """A local folder of archives, laid out like the sources, with a SHA256SUMS file that vouches for them."""
+
+    def __init__(self, folder: PathLike):
+        self.folder = pathlib.Path(folder).expanduser()
+        if not self.folder.is_dir():
+            raise DataError(
+                f"The local mirror {self.folder} is not a folder. Correct data.mirror in params.yaml, --config mirror=... "
+                "or FEWSHOT_NAS_MIRROR, or take the setting away to fetch from the official addresses."
+            )
+        self._sums = self._read_sums()
+
+    def _read_sums(self) -> dict[str, str]:
+        path = self.folder / SUMS_FILE
+        if not path.exists():
+            return {}
+        lines = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return {name.strip().lstrip("*").removeprefix("./"): value.lower() for value, name in lines}
+
+    def find(self, source, name: str) -> Found | None:
+        """The source as this mirror has it, checked, or None. Raises DataError when it is there but not to be trusted."""
+        names = (source.name, *source.also)
+        places = [f"{name}/{one}" for one in names] + list(source.in_mirror)
+        for place in places:
+            path = self.folder / place
+            if path.is_file():
+                return self._checked_file(source, path, place)
+        for place in [f"{name}/{source.folder}", source.folder] if source.folder else []:
+            path = self.folder / place
+            if path.is_dir():
+                return self._checked_folder(source, path, place)
+        return None
+
+    def _checked_file(self, source, path: pathlib.Path, place: str) -> Found:
+        seen = checksums(path)
+        official = matches(source, seen)
+        if not official:
+            self._require_vouched(source, place, seen["sha256"])
+        return Found(source, path, path.name, "mirror", official, seen["sha256"])
+
+    def _checked_folder(self, source, path: pathlib.Path, place: str) -> Found:
+        listing = list(folder_listing(path))
+        for relative, value in listing:
+            self._require_vouched(source, f"{place}/{relative}", value)
+        return Found(source, path, source.folder, "mirror", False, listing_digest(listing))
+
+    def _require_vouched(self, source, place: str, seen: str) -> None:
+        vouched = self._sums.get(place)
+        if vouched is None:
+            raise DataError(
+                f"{self.folder / place} is neither the official {source.name} ({published(source)}) nor listed in "
+                f"{self.folder / SUMS_FILE}. If you trust it, add the line\n  {seen}  {place}"
+            )
+        if vouched != seen:
+            raise DataError(
+                f"{self.folder / place} has SHA-256 {seen}, but {SUMS_FILE} says {vouched}: it was damaged or changed. "
+                "Copy it again."
+            )
+
+
+def locate(dataset, name: str, mirror: Mirror | None, waiting: pathlib.Path) -> tuple[Any, list[Found]]:
+    """A layout of the data set and all its sources. Raises DownloadError when no layout is complete."""
+    at_hand = {layout.name: [_at_hand(source, name, mirror) for source in layout.sources] for layout in dataset.layouts}
+    for layout in dataset.layouts:
+        if all(at_hand[layout.name]):
+            return layout, at_hand[layout.name]
+    for layout in dataset.layouts:
+        pairs = list(zip(layout.sources, at_hand[layout.name], strict=True))
+        if all(one is not None or source.url for source, one in pairs):
+            from pipeline.data.downloading import download
+
+            return layout, [one or download(source, waiting) for source, one in pairs]
+    raise DownloadError(how_to_provide(dataset, name, at_hand, mirror))
+
+
+def _at_hand(source, name: str, mirror: Mirror | None) -> Found | None:
+    if source.path is not None:
+        return _own_file(source, mirror)
+    found = mirror.find(source, name) if mirror else None
+    if found is None and source.package is not None:
+        found = _packaged(source)
+    return found
+
+
+def _own_file(source, mirror: Mirror | None) -> Found:
+    """The user's own folder or archive, which nobody has to vouch for."""
+    path = pathlib.Path(source.path).expanduser()
+    if not path.exists() and mirror is not None and not path.is_absolute():
+        path = mirror.folder / source.path
+    if path.is_dir():
+        listing = list(folder_listing(path))
+        if not listing:
+            raise DataError(f"The folder {path} is empty. It must hold one sub-folder of images per class.")
+        return Found(source, path, source.folder, "user", True, listing_digest(listing))
+    if path.is_file():
+        return Found(source, path, path.name, "user", True, checksums(path)["sha256"])
+    raise DataError(f"{path} does not exist. Correct `path` of this folder under data.folders in params.yaml.")
+
+
+def _packaged(source) -> Found | None:
+    package, inside = source.package
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    path = pathlib.Path(spec.origin).parent / inside
+    if not path.is_file():
+        return None
+    seen = checksums(path)
+    if not matches(source, seen):
+        raise DataError(
+            f"{path} has SHA-256 {seen['sha256']} instead of {source.sha256}: this release of {package} ships another "
+            f"file. Install the pinned release: `make setup`."
+        )
+    return Found(source, path, source.name, "package", True, seen["sha256"])
+
+
+def checksums(path: pathlib.Path) -> dict[str, str]:
+    """MD5 and SHA-256 of a file. Raises DataError when it cannot be read."""
+    md5, sha = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(2**20):
+                md5.update(block)
+                sha.update(block)
+    except PermissionError:
+        raise DataError(f"No permission to read {path}. Make it readable for this account.") from None
+    return {"md5": md5.hexdigest(), "sha256": sha.hexdigest()}
+
+
+def matches(source, seen: dict[str, str]) -> bool:
+    """Whether a published checksum exists and agrees."""
+    wanted = {kind: getattr(source, kind) for kind in ("md5", "sha256") if getattr(source, kind)}
+    return bool(wanted) and all(seen[kind] == value for kind, value in wanted.items())
+
+
+def published(source) -> str:
+    """The published checksum in words."""
+    if source.sha256:
+        return f"SHA-256 {source.sha256}"
+    return f"MD5 {source.md5}" if source.md5 else "no checksum is published"
+
+
+def folder_files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+    """(name relative to the folder, path) of all files below it that are not hidden, sorted by name."""
+    found = []
+    for parent, folders, names in os.walk(folder, onerror=_refused):
+        folders[:] = [one for one in folders if not one.startswith(".")]
+        for name in names:
+            if not name.startswith("."):
+                path = pathlib.Path(parent, name)
+                found.append((path.relative_to(folder).as_posix(), path))
+    return iter(sorted(found))
+
+
+def _refused(error: OSError) -> None:
+    raise DataError(f"The folder {error.filename} cannot be read ({error.strerror}).") from error
+
+
+def folder_listing(folder: pathlib.Path) -> Iterator[tuple[str, str]]:
+    """(name, SHA-256) of the files of a folder, sorted by name."""
+    for name, path in track(list(folder_files(folder)), f"checking {folder.name}"):
+        yield name, checksums(path)["sha256"]
+
+
+def listing_digest(listing: Sequence[tuple[str, str]]) -> str:
+    return hashlib.sha256("".join(f"{value}  {name}\n" for name, value in listing).encode()).hexdigest()
+
+
+def how_to_provide(dataset, name: str, at_hand: dict[str, list], mirror: Mirror | None) -> str:
+    """What is wanted, its checksum, where to get it and where to put it."""
+    place = mirror.folder if mirror else pathlib.Path("MIRROR")
+    lines = [f"{dataset.title} cannot be downloaded without you. Wanted, in one of these forms:"]
+    for layout in dataset.layouts:
+        lines.append(f"- {layout.name}:")
+        for source, found in zip(layout.sources, at_hand[layout.name], strict=True):
+            if found is None:
+                lines.append(
+                    f"    {place / name / source.name}  ({published(source)})  from {source.url or source.page}"
+                )
+    lines.append(
+        f"Put the files there and run the same command again; a file without the published checksum must be listed in "
+        f"{place / SUMS_FILE}."
+        + ("" if mirror else " MIRROR is a folder of yours, named by data.mirror in params.yaml.")
+    )
+    return "\n".join(lines)
+
+
+def write_raw(out: PathLike, layout: str, found: Sequence[Found]) -> None:
+    """The raw archive. The same sources give the same bytes: names sorted, no times, no owners."""
+    listing = [
+        {
+            "name": one.name,
+            "sha256": one.sha256,
+            "official": one.official,
+            "origin": one.origin,
+            "url": one.source.url or one.source.page,
+            "licence": one.source.licence,
+        }
+        for one in found
+    ]
+    members = sorted(member for one in found for member in _members(one))
+    _require_room(pathlib.Path(out), sum(path.stat().st_size for _, path in members))
+    head = to_json({"layout": layout, "sources": listing}).encode()
+    with writing(out, "wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(_plain_member(SOURCES_FILE, len(head)), io.BytesIO(head))
+        for name, path in track(members, f"packing {pathlib.Path(out).name}"):
+            with open(path, "rb") as content:
+                archive.addfile(_plain_member(name, path.stat().st_size), content)
+
+
+def _members(found: Found) -> Iterator[tuple[str, pathlib.Path]]:
+    if found.path.is_dir():
+        for name, path in folder_files(found.path):
+            yield f"{found.name}/{name}", path
+    else:
+        yield found.name, found.path
+
+
+def _plain_member(name: str, size: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member
+
+
+def _require_room(out: pathlib.Path, n_bytes: int) -> None:
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes + 2**20:
+        raise DiskFullError(
+            f"{out} needs {n_bytes / 2**20:.0f} MiB and its disk has {free / 2**20:.0f} MiB free. Nothing was written: "
+            "free some space and run the same command again."
+        )

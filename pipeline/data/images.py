@@ -1,0 +1,71 @@
+"""One image: from an encoded file or an array of pixels to a square uint8 array."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from pipeline.core.errors import DataError
+
+# what Pillow raises for files that are no image, are cut short or damaged
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def decode(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
+    """A square image, uint8 of shape (size size channels), channels 1 or 3.
+
+    The longer side is cropped about its middle, then the square is resized with an antialiasing bilinear filter. Grey,
+    palette, CMYK, 16-bit and transparent images are converted; transparency is dropped, a camera's rotation tag obeyed.
+
+    Raises:
+        DataError: the bytes are not an image that can be read.
+    """
+    try:
+        image = _from_pixels(content) if isinstance(content, np.ndarray) else _from_file(content, size)
+        image = _eight_bit(image).convert("L" if channels == 1 else "RGB")
+        if image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling.BILINEAR, box=_middle_square(*image.size))
+    except UNREADABLE as error:
+        raise DataError(f"{type(error).__name__}: {error}") from None
+    return np.asarray(image).reshape(size, size, channels)
+
+
+def difference_hash(image: np.ndarray) -> int:
+    """64 bits that say of neighbours in a 9 x 8 miniature which is lighter; near-equal images have equal bits."""
+    miniature = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).convert("L")
+    small = np.asarray(miniature.resize((9, 8), Image.Resampling.BOX))
+    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
+
+
+def _from_pixels(pixels: np.ndarray) -> Image.Image:
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"pixels of type {pixels.dtype}; 0..255 as uint8 is needed")
+    return Image.fromarray(pixels.squeeze(-1) if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
+
+
+def _from_file(content: bytes, size: int) -> Image.Image:
+    image = Image.open(io.BytesIO(content))
+    # JPEG decoders can skip detail that a miniature would not show anyway
+    image.draft(None, (4 * size, 4 * size))
+    image.load()
+    return ImageOps.exif_transpose(image)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    if image.mode in SIXTEEN_BIT:
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("grey values outside 0..65535")
+        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range; save the image with 8 or 16 bits")
+    return image
+
+
+def _middle_square(width: int, height: int) -> tuple[float, float, float, float]:
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side

@@ -1,0 +1,321 @@
+"""From a raw archive to a prepared set: read every image in parallel, check, measure, describe.
+
+The result is the same for any number of worker processes.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import concurrent.futures.process
+import csv
+import hashlib
+import io
+import itertools
+import json
+import multiprocessing
+import pathlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.artifacts import (
+    PathLike,
+    digest,
+    explained_write_errors,
+    sha256,
+    write_json,
+    write_text,
+    writing_array,
+)
+from pipeline.core.errors import DataError, PipelineError
+from pipeline.core.progress import say, track
+from pipeline.core.types import SPLITS
+from pipeline.data.archives import Tree
+from pipeline.data.base import Dataset, Record
+from pipeline.data.fetching import SOURCES_FILE
+from pipeline.data.images import decode, difference_hash
+from pipeline.data.prepared import INDEX_COLUMNS
+
+CHUNK = 256
+FEW = 2000  # below this many images, starting processes takes longer than reading
+LISTED = 20  # findings are counted in full and listed up to here
+NEAR = 3.0  # mean absolute difference of grey levels below which equal hashes count as near duplicates
+
+
+@dataclass(frozen=True)
+class Target:
+    """What every image becomes."""
+
+    size: int
+    channels: int
+    inverted: bool
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What reading one image gave: checksum and hash of its pixels, or why it could not be read."""
+
+    sha256: str = ""
+    hash: int = 0
+    failure: str = ""
+
+
+class UnreadableImages(DataError):
+    """Some images cannot be read; `failures` maps their rows to reasons."""
+
+    def __init__(self, failures: dict[int, str], records: Sequence[Record], name: str):
+        lines = [f"  {records[row].source}: {why}" for row, why in itertools.islice(failures.items(), LISTED)]
+        more = f"\n  and {len(failures) - LISTED} more" if len(failures) > LISTED else ""
+        super().__init__(
+            f"{len(failures)} of {len(records)} images of {name} cannot be read:\n" + "\n".join(lines) + more + "\n"
+            "Replace them, or leave them out with `prepare: {corrupt: drop}` in params.yaml."
+        )
+        self.failures = failures
+
+
+def prepare(
+    dataset: Dataset,
+    name: str,
+    raw: PathLike,
+    *,
+    images: PathLike,
+    index: PathLike,
+    manifest: PathLike,
+    n_workers: int = 1,
+) -> None:
+    """Write the three files of the prepared set `name` from its raw archive.
+
+    Raises:
+        DataError: images or classes are missing, damaged or too few.
+        ArtifactError, DiskFullError: a file cannot be read or written.
+    """
+    folder = pathlib.Path(images).parent
+    with explained_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=folder, prefix=".unpacked.")
+    with scratch:
+        tree = Tree.opened(raw, scratch.name)
+        origin = json.loads(tree.read(SOURCES_FILE))
+        records = select(dataset.records(tree, origin["layout"]), dataset, name)
+        target = Target(dataset.image_size(), dataset.channels, dataset.inverted)
+        dropped: dict[str, str] = {}
+        try:
+            findings, statistics = write_images(images, records, target, n_workers, name)
+        except UnreadableImages as unreadable:
+            if dataset.options.prepare.corrupt == "refuse":
+                raise
+            dropped = {records[row].source: why for row, why in unreadable.failures.items()}
+            say(f"{name}: {len(dropped)} unreadable images are left out")
+            records = select([r for i, r in enumerate(records) if i not in unreadable.failures], dataset, name)
+            findings, statistics = write_images(images, records, target, n_workers, name)
+    checks = check(records, findings, images, dropped)
+    refuse_duplicates(checks, dataset, name)
+    write_text(index, index_text(records, findings))
+    write_json(manifest, describe(dataset, name, origin, records, statistics, checks, images, index))
+    say(f"{name}: {len(records)} images of {target.size} x {target.size} pixels prepared")
+
+
+def select(records: Iterable[Record], dataset: Dataset, name: str) -> list[Record]:
+    """Records ordered by split, then class, capped per class. Raises DataError for missing or poor classes."""
+    knobs = dataset.options.prepare
+    by_class: dict[str, list[Record]] = collections.defaultdict(list)
+    for record in records:
+        by_class[record.class_name].append(record)
+    torn = [c for c, members in by_class.items() if len({member.split for member in members}) > 1]
+    if torn:
+        raise DataError(f"{name}: class '{torn[0]}' lies in more than one split; splits must not share classes.")
+    poor = {c: len(members) for c, members in by_class.items() if len(members) < knobs.min_images_per_class}
+    if poor:
+        listed = ", ".join(f"'{c}' ({n})" for c, n in itertools.islice(poor.items(), LISTED))
+        raise DataError(
+            f"{name}: {len(poor)} classes have fewer than {knobs.min_images_per_class} images: {listed}. Add images or "
+            "take these classes out, or lower prepare.min_images_per_class in params.yaml."
+        )
+    order = sorted(by_class, key=lambda c: (SPLITS.index(by_class[c][0].split), c))
+    empty = set(SPLITS) - {by_class[c][0].split for c in order}
+    if empty:
+        raise DataError(
+            f"{name}: no class of the {' and '.join(sorted(empty))} split was found; the archive is incomplete."
+        )
+    return [record for c in order for record in by_class[c][: knobs.max_images_per_class]]
+
+
+def read_one(record: Record, target: Target) -> np.ndarray:
+    """The pixels of a record, uint8 (size size channels). Raises DataError when they cannot be read."""
+    content = record.image if isinstance(record.image, np.ndarray) else record.image.read()
+    pixels = np.rot90(decode(content, target.size, target.channels), record.quarter_turns)
+    return 255 - pixels if target.inverted else pixels
+
+
+def read_into(array: np.ndarray, start: int, records: Sequence[Record], target: Target) -> list[Finding]:
+    """Fill rows `start`... of `array`; a finding for each record."""
+    findings = []
+    for row, record in enumerate(records, start):
+        try:
+            pixels = np.ascontiguousarray(read_one(record, target))
+        except DataError as error:
+            findings.append(Finding(failure=str(error)))
+            continue
+        array[row] = pixels
+        findings.append(Finding(hashlib.sha256(pixels.tobytes()).hexdigest(), difference_hash(pixels)))
+    return findings
+
+
+def _read_chunk(path: str, start: int, records: Sequence[Record], target: Target) -> list[Finding]:
+    """`read_into` the array file at `path`, in a process of its own."""
+    return read_into(np.load(path, mmap_mode="r+"), start, records, target)
+
+
+def write_images(
+    path: PathLike, records: Sequence[Record], target: Target, n_workers: int, name: str
+) -> tuple[list[Finding], tuple[list[float], list[float]]]:
+    """Write all images; returns the findings and (mean, std) of the base split, RGB in 0..1.
+
+    Raises UnreadableImages, and then leaves no file behind.
+    """
+    shape = (len(records), target.size, target.size, target.channels)
+    with writing_array(path, shape, np.uint8) as array:
+        chunks = [(start, records[start : start + CHUNK]) for start in range(0, len(records), CHUNK)]
+        findings = []
+        for of_chunk in track(_read_chunks(array, chunks, target, n_workers), f"reading {name}", total=len(chunks)):
+            findings.extend(of_chunk)
+        failures = {row: finding.failure for row, finding in enumerate(findings) if finding.failure}
+        if failures:
+            raise UnreadableImages(failures, records, name)
+        n_base = sum(record.split == "base" for record in records)
+        return findings, mean_and_std(array[:n_base])
+
+
+def _read_chunks(array: np.memmap, chunks: list, target: Target, n_workers: int) -> Iterator[list[Finding]]:
+    in_memory = isinstance(chunks[0][1][0].image, np.ndarray)
+    if n_workers < 2 or in_memory or len(array) < FEW:
+        for start, records in chunks:
+            yield read_into(array, start, records, target)
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(n_workers, mp_context=context) as pool:
+        jobs = [pool.submit(_read_chunk, str(array.filename), start, records, target) for start, records in chunks]
+        try:
+            for job in jobs:
+                yield job.result()
+        except concurrent.futures.process.BrokenProcessPool:
+            raise PipelineError(
+                "A process that reads images was killed, most likely for want of memory. Lower compute.threads and run "
+                "the same command again."
+            ) from None
+        finally:
+            for job in jobs:
+                job.cancel()
+
+
+def mean_and_std(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per RGB channel in 0..1, from exact integer sums over uint8 (n h w c)."""
+    total = np.zeros(images.shape[-1], dtype=np.int64)
+    squares = np.zeros(images.shape[-1], dtype=np.int64)
+    for start in range(0, len(images), CHUNK):
+        values = images[start : start + CHUNK].astype(np.int64)
+        total += values.sum(axis=(0, 1, 2))
+        squares += (values**2).sum(axis=(0, 1, 2))
+    count = images.size // images.shape[-1]
+    mean = total / count
+    std = np.sqrt(squares / count - mean**2)
+    if (std == 0).any():
+        raise DataError("All images of the base split are blank: their pixels do not vary.")
+    repeat = 3 // images.shape[-1]
+    return [*(mean / 255).tolist()] * repeat, [*(std / 255).tolist()] * repeat
+
+
+def check(
+    records: Sequence[Record], findings: Sequence[Finding], images: PathLike, dropped: dict[str, str]
+) -> dict[str, Any]:
+    """Findings for the manifest: equal and nearly equal images in different splits, images left out."""
+    array = np.load(images, mmap_mode="r")
+    exact = list(_across_splits(records, [finding.sha256 for finding in findings]))
+    alike = _across_splits(records, [finding.hash for finding in findings])
+    near = [pair for pair in alike if findings[pair[0]].sha256 != findings[pair[1]].sha256 and _close(array, *pair)]
+    within = len(records) - len({(record.split, found.sha256) for record, found in zip(records, findings, strict=True)})
+
+    def listed(pairs):
+        return {"count": len(pairs), "examples": [[records[a].source, records[b].source] for a, b in pairs[:LISTED]]}
+
+    return {
+        "duplicates_across_splits": listed(exact),
+        "near_duplicates_across_splits": listed(near),
+        "duplicates_within_splits": within,
+        "dropped": [{"source": source, "reason": reason} for source, reason in sorted(dropped.items())],
+    }
+
+
+def _across_splits(records: Sequence[Record], keys: Sequence[Any]) -> Iterator[tuple[int, int]]:
+    """Pairs of rows with equal keys and different splits: the first row of a key with its rows in other splits."""
+    first: dict[Any, int] = {}
+    for row, key in enumerate(keys):
+        other = first.setdefault(key, row)
+        if records[other].split != records[row].split:
+            yield other, row
+
+
+def _close(array: np.ndarray, a: int, b: int) -> bool:
+    return bool(np.abs(array[a].astype(np.int16) - array[b]).mean() < NEAR)
+
+
+def refuse_duplicates(checks: dict[str, Any], dataset: Dataset, name: str) -> None:
+    """Raises DataError when the data set must not have equal images in different splits and has."""
+    found = checks["duplicates_across_splits"]
+    if found["count"] == 0:
+        return
+    pairs = "\n".join(f"  {a} = {b}" for a, b in found["examples"])
+    message = f"{name}: {found['count']} images lie in two splits:\n{pairs}"
+    if dataset.duplicates == "refuse":
+        raise DataError(
+            f"{message}\nA test on images that were trained on proves nothing. Delete one of each pair, or accept them "
+            f"with `data: {{folders: {{{name}: {{duplicates: report}}}}}}` in params.yaml."
+        )
+    say(message)
+
+
+def index_text(records: Sequence[Record], findings: Sequence[Finding]) -> str:
+    """The index as CSV text."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(INDEX_COLUMNS)
+    for row, (record, finding) in enumerate(zip(records, findings, strict=True)):
+        table.writerow([row, record.class_name, record.split, record.source, finding.sha256, record.fold])
+    return text.getvalue()
+
+
+def describe(
+    dataset: Dataset,
+    name: str,
+    origin: dict[str, Any],
+    records: Sequence[Record],
+    statistics: tuple[list[float], list[float]],
+    checks: dict[str, Any],
+    images: PathLike,
+    index: PathLike,
+) -> dict[str, Any]:
+    """The manifest."""
+    classes = {split: list(dict.fromkeys(r.class_name for r in records if r.split == split)) for split in SPLITS}
+    content = {"images_sha256": sha256(images), "index_sha256": sha256(index), "classes": classes}
+    mean, std = statistics
+    return {
+        "schema_version": 1,
+        "dataset": name,
+        "title": dataset.title,
+        "licence": dataset.licence,
+        "official": all(source["official"] for source in origin["sources"]),
+        "layout": origin["layout"],
+        "sources": origin["sources"],
+        "image_size": dataset.image_size(),
+        "channels": dataset.channels,
+        "n_images": len(records),
+        "mean": mean,
+        "std": std,
+        "checks": checks,
+        "digest": digest(content),
+        **content,
+    }

@@ -1,0 +1,35 @@
+"""Knobs of the data room."""
+
+from dataclasses import dataclass
+
+from pipeline.core.config import knob
+
+
+@dataclass(frozen=True)
+class FetchConfig:
+    """Options of a folder of the user's own images, a section of data.folders in params.yaml."""
+
+    path: str = knob("", "The folder, or its .tar, .tar.gz or .zip, that holds one sub-folder of images per class.")
+    base: float = knob(0.64, "Classes to train and search on: a fraction up to 1, or a count.", low=0)
+    validation: float = knob(0.16, "Classes to choose settings on: a fraction up to 1, or a count.", low=0)
+    novel: float = knob(0.2, "Classes to test on: a fraction up to 1, or a count.", low=0)
+    split_seed: int = knob(0, "Which of the possible class splits; each seed gives another.", low=0)
+    image_size: int = knob(84, "Pixels of a side of the images at their best; max_image_size may lower it.", low=8)
+    title: str = knob("", "The data set's name in tables; the folder's name when empty.")
+    licence: str = knob("the user's own images", "Under which terms the images may be used.")
+    duplicates: str = knob(
+        "refuse", "What to do when classes of different splits share an image.", choices=("refuse", "report")
+    )
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How images are read and kept."""
+
+    max_image_size: int = knob(
+        {"laptop": 32, "gpu": 84, "paper": 84}, "No image is kept larger than this many pixels a side.", low=8
+    )
+    max_images_per_class: int | None = knob(None, "Keep the first so many images of each class; null for all.", low=2)
+    min_images_per_class: int = knob(20, "A class with fewer images than this is refused.", low=2)
+    corrupt: str = knob("refuse", "What to do with images that cannot be read.", choices=("refuse", "drop"))
+    rotations: bool = knob(False, "Omniglot only: count each character turned by 90, 180 and 270 degrees as a class.")

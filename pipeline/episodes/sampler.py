@@ -1,0 +1,79 @@
+"""Episodes by number: the same (seed, purpose, split, index) always names the same images."""
+
+import numpy as np
+
+from pipeline.core.errors import DataError
+from pipeline.core.rng import numpy_stream
+from pipeline.core.types import Episode
+from pipeline.data.prepared import PreparedSet, require_images
+
+
+class EpisodeSampler:
+    """Draws episodes from one split of a prepared set.
+
+    Per class, a random order of its images gives the queries and then the support, so that episodes of one index but
+    different k_shot have the same classes and queries, and the smaller support is part of the larger.
+    Where the split has several folds, the support comes from one of them, drawn per episode, and the queries from the
+    others: support and query then share no original.
+
+    Args:
+        purpose: names the random stream; samplers of different purposes draw independent episodes.
+
+    Raises:
+        DataError: the split has too few classes, or a class too few images.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedSet,
+        split: str,
+        *,
+        n_way: int,
+        k_shot: int,
+        n_query: int,
+        seed: int,
+        purpose: str = "episodes",
+    ):
+        for name, value in (("n_way", n_way), ("k_shot", k_shot), ("n_query", n_query)):
+            if value < 1:
+                raise DataError(f"{name} is {value}; an episode needs at least 1.")
+        self.prepared, self.split = prepared, split
+        self.n_way, self.k_shot, self.n_query = n_way, k_shot, n_query
+        self.seed, self.purpose = seed, purpose
+        what = f"A {n_way}-way {k_shot}-shot episode with {n_query} queries per class"
+        require_images(prepared, split, n_way, k_shot + n_query, what)
+        self._classes = prepared.classes_of(split)
+        self._folds = np.unique(prepared.folds[prepared.rows_of_split(split)])
+        self._require_folds(what)
+
+    def episode(self, index: int) -> Episode:
+        """Episode number `index` (0, 1, ...); a pure function of (seed, purpose, split, index)."""
+        rng = numpy_stream(self.seed, self.purpose, self.split, index)
+        classes = rng.choice(self._classes, size=self.n_way, replace=False)
+        fold = rng.choice(self._folds) if len(self._folds) > 1 else None
+        drawn = [self._draw(rng, class_id, fold) for class_id in classes]
+        return Episode(
+            classes=classes,
+            support=np.stack([support for support, _ in drawn]),
+            query=np.stack([query for _, query in drawn]),
+        )
+
+    def _draw(self, rng: np.random.Generator, class_id: int, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
+        rows = rng.permutation(self.prepared.rows_of(class_id))
+        if fold is None:
+            return rows[self.n_query : self.n_query + self.k_shot], rows[: self.n_query]
+        for_support = self.prepared.folds[rows] == fold
+        return rows[for_support][: self.k_shot], rows[~for_support][: self.n_query]
+
+    def _require_folds(self, what: str) -> None:
+        if len(self._folds) < 2:
+            return
+        for class_id in self._classes:
+            folds = self.prepared.folds[self.prepared.rows_of(class_id)]
+            counts = np.array([(folds == fold).sum() for fold in self._folds])
+            if counts.min() < self.k_shot or len(folds) - counts.max() < self.n_query:
+                raise DataError(
+                    f"{what} needs its support and queries from different folds, but class "
+                    f"'{self.prepared.class_names[class_id]}' of {self.prepared.name} has folds of "
+                    f"{', '.join(map(str, counts))} images. Lower k_shots or n_query."
+                )
