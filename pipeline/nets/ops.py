@@ -149,6 +149,15 @@ class FactorizedConv(Operation):
         return self.norm(self.column(self.row(begun)))
 
 
+class MaxPool(nn.MaxPool2d):
+    """Max pooling with torch's results; on the CPU over channels-last memory, where torch is four times faster."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        return super().forward(x.movedim(1, -1).contiguous().movedim(-1, 1)).contiguous()
+
+
 class Pool(Operation):
     """3x3 average (over real pixels only) or maximum pooling, with or without a norm behind it."""
 
@@ -158,7 +167,7 @@ class Pool(Operation):
         if kind == "average":
             self.begin = nn.AvgPool2d(3, stride=stride, padding=1, count_include_pad=False)
         else:
-            self.begin = nn.MaxPool2d(3, stride=stride, padding=1)
+            self.begin = MaxPool(3, stride=stride, padding=1)
         self.norm = norm
 
     def finish(self, begun: torch.Tensor) -> torch.Tensor:
