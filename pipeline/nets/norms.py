@@ -15,8 +15,8 @@ def _group_norm(most_groups: int) -> Callable[[int], nn.Module]:
         n_groups = min(most_groups, channels)
         if channels % n_groups:
             raise ConfigError(
-                f"A GroupNorm of {n_groups} groups cannot hold {channels} channels. "
-                f"Choose channels below {most_groups} or a multiple of {most_groups}."
+                f"A GroupNorm of {n_groups} groups cannot hold a layer of {channels} channels. "
+                f"Give the network `channels` that are a multiple of {most_groups}, or another norm."
             )
         return nn.GroupNorm(n_groups, channels)
 

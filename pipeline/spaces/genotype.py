@@ -74,7 +74,7 @@ def check_cell(nodes: Sequence[Node], name: str, *, operations: Sequence[str], n
 def _read_fields(text: str) -> dict[str, Any]:
     try:
         call = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise GenotypeError(f"This is no genotype text: {_shorten(text)} ({error}). Expected {_EXAMPLE}.") from error
     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
         raise GenotypeError(f"This is no genotype text: {_shorten(text)}. Expected {_EXAMPLE}.")
@@ -95,7 +95,7 @@ def _literal(node: ast.expr, field: str) -> Any:
         raise GenotypeError(f"{field} must be a list such as [2, 3, 4] or range(2, 5).")
     try:
         return ast.literal_eval(node)
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError, MemoryError) as error:
         raise GenotypeError(f"{field} of the genotype may hold lists, pairs, names and numbers only.") from error
 
 

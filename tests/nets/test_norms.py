@@ -39,7 +39,7 @@ def test_the_name_batchnorm_leaves_the_network_as_it_is():
 
 
 def test_channels_that_the_groups_do_not_divide_are_refused_with_advice():
-    with pytest.raises(ConfigError, match=r"16 groups cannot hold 24 channels.*multiple of 16"):
+    with pytest.raises(ConfigError, match=r"16 groups cannot hold a layer of 24 channels.*multiple of 16"):
         convert_norms(network(24), "groupnorm16")
 
 
