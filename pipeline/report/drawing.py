@@ -36,7 +36,7 @@ def dash(operation: str) -> str | None:
 
 
 def layers(n_nodes: int, edges: Sequence[Sequence]) -> list[int]:
-    """Layer of each node: the longest path from a node without inputs. Raises ArtifactError for a graph with a cycle."""
+    """Layer of each node: the longest path from a source. Raises ArtifactError for a graph with a cycle."""
     layer = [0] * n_nodes
     for _ in range(n_nodes):
         moved = False

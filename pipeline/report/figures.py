@@ -1,0 +1,235 @@
+"""Plots of the report, as SVG: accuracies with their intervals, the trace of a search, the course of a training."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.report.svg import HUES, Svg, text_width
+
+# columns of a trace that are not an indicator
+TRACE_COLUMNS = frozenset({"seed", "round", "step", "event", "cell", "edge", "operation", "rank", "seconds"})
+CURVE_COLUMNS = frozenset({"seed", "epoch", "seconds", "learning_rate", "lr"})
+# columns with the relative change of an indicator in one repeat
+DETAIL = "_change_"
+MOST_DOTS = 4000
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A stretch of numbers on a stretch of pixels, linear or logarithmic."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    logarithmic: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high = self._scaled(self.low), self._scaled(self.high)
+        share = 0.5 if high == low else (self._scaled(value) - low) / (high - low)
+        return self.start + share * (self.end - self.start)
+
+    def _scaled(self, value: float) -> float:
+        return math.log10(value) if self.logarithmic else value
+
+    def ticks(self, about: int = 5) -> list[float]:
+        """Round numbers inside the stretch."""
+        if self.logarithmic:
+            found = self._powers()
+            if len(found) >= 2:
+                return found
+        span = self.high - self.low
+        if span <= 0:
+            return [self.low]
+        raw = span / about
+        unit = 10 ** math.floor(math.log10(raw))
+        step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= raw * 0.999)
+        first = math.ceil(self.low / step - 1e-9)
+        return [step * k for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+    def _powers(self) -> list[float]:
+        first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+        every = max(1, (last - first) // 5)
+        powers = [10.0**k for k in range(first, last + 1, every)]
+        return [power for power in powers if self.low <= power <= self.high]
+
+
+def readable(value: float) -> str:
+    """A tick's number, short."""
+    if value and (abs(value) >= 1e5 or abs(value) < 1e-3):
+        mantissa, exponent = f"{value:.0e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    return f"{value:.4g}"
+
+
+def _axis(values: Sequence[float], start: float, end: float, logarithmic: bool | None = None) -> Axis:
+    """An axis that holds all values with a little room; logarithmic when they span much and are positive."""
+    low, high = min(values), max(values)
+    if logarithmic is None:
+        logarithmic = low > 0 and high / low > 50
+    if logarithmic:
+        room = (high / low) ** 0.04 if high > low else 1.5
+        return Axis(low / room, high * room, start, end, True)
+    room = 0.05 * (high - low) or max(abs(high) * 0.05, 0.05)
+    return Axis(low - room, high + room, start, end)
+
+
+def accuracy_figure(rows: Sequence[Mapping[str, Any]], title: str) -> str:
+    """Dots with two whiskers: the interval over episodes (thick) and the data-aware one (thin), in percent.
+
+    Args:
+        rows: {"name", "mean", "ci95", "low", "high", "untrained", "control": bool}, fractions; "ci95", "low", "high"
+            and "untrained" may be None.
+    """
+    left = 24 + max(text_width(row["name"]) for row in rows)
+    width, height = 560, 58 + 28 * len(rows)
+    figure = Svg(width, height, title)
+    values = [100 * value for row in rows for value in _extent(row)]
+    across = _axis(values, left, width - 22, logarithmic=False)
+    figure.text(12, 16, title, "title")
+    for tick in across.ticks():
+        figure.line(across(tick), 28, across(tick), height - 26, "rule")
+        figure.text(across(tick), height - 10, readable(tick), "soft small", "middle")
+    for index, row in enumerate(rows):
+        y = 42 + 28 * index
+        colour = 7 if row["control"] else 0
+        figure.text(left - 12, y + 4, row["name"], "soft" if row["control"] else None, "end")
+        if row["untrained"] is not None:
+            figure.circle(across(100 * row["untrained"]), y, 3.5, "hollow", f"untrained {100 * row['untrained']:.2f} %")
+        if row["low"] is not None:
+            ends = [across(100 * row[name]) for name in ("low", "high")]
+            figure.line(ends[0], y, ends[1], y, f"s{colour}", 1.5)
+            for end in ends:
+                figure.line(end, y - 4, end, y + 4, f"s{colour}", 1.5)
+        if row["ci95"] is not None:
+            ends = [across(100 * (row["mean"] + sign * row["ci95"])) for sign in (-1, 1)]
+            figure.line(ends[0], y, ends[1], y, f"s{colour}", 5)
+        half = "" if row["ci95"] is None else f" ± {100 * row['ci95']:.2f}"
+        figure.circle(across(100 * row["mean"]), y, 4.5, f"f{colour}", f"{row['name']} {100 * row['mean']:.2f}{half} %")
+    return figure.render()
+
+
+def _extent(row: Mapping[str, Any]) -> list[float]:
+    half = row["ci95"] or 0.0
+    every = [row["mean"] - half, row["mean"] + half, row["low"], row["high"], row["untrained"]]
+    return [value for value in every if value is not None]
+
+
+def indicators(trace) -> list[str]:
+    """Columns of a trace that hold an indicator's values: numbers that are not part of the book-keeping."""
+    candidates = [name for name in trace.columns if name not in TRACE_COLUMNS and DETAIL not in name]
+    return [name for name in candidates if trace[name].dtype.kind in "if" and trace[name].notna().any()]
+
+
+def trace_figure(trace, title: str) -> str | None:
+    """Per indicator, the candidates' values round by round and, in colour, those whose operation was then cut.
+
+    Args:
+        trace: table with columns round, event, and one per indicator; None is returned when it holds no value.
+    """
+    import numpy
+
+    names = indicators(trace) if len(trace) else []
+    if not names:
+        return None
+    width, panel, left = 760, 150, 74
+    figure = Svg(width, 34 + panel * len(names) + 22, title)
+    figure.text(12, 16, title, "title")
+    _trace_legend(figure, width)
+    rounds = sorted(trace["round"].dropna().unique())
+    share = (width - left - 16) / len(rounds)
+    for index, name in enumerate(names):
+        top = 40 + panel * index
+        part = trace[numpy.isfinite(trace[name].astype(float))]
+        part = part.iloc[:: math.ceil(len(part) / MOST_DOTS)] if len(part) > MOST_DOTS else part
+        if part.empty:
+            continue
+        up = _axis(part[name].tolist(), top + panel - 22, top + 12)
+        _ticks_and_name(figure, up, name, left, width)
+        for place, number in enumerate(rounds):
+            _round_dots(figure, part[part["round"] == number], name, up, left + share * place, share)
+    _round_numbers(figure, rounds, left, share)
+    return figure.render()
+
+
+def _trace_legend(figure: Svg, width: float) -> None:
+    for x, class_, what in ((width - 220, "faint", "candidate"), (width - 132, "f1", "operation cut here")):
+        figure.circle(x, 12, 3.5, class_)
+        figure.text(x + 9, 16, what, "soft small")
+
+
+def _ticks_and_name(figure: Svg, up: Axis, name: str, left: float, width: float) -> None:
+    for tick in up.ticks(4):
+        figure.line(left, up(tick), width - 12, up(tick), "rule")
+        figure.text(left - 8, up(tick) + 4, readable(tick), "soft small", "end")
+    figure.text(left + 2, up.end - 2, name.replace("_", " "), "small halo")
+
+
+def _round_dots(figure: Svg, part, name: str, up: Axis, x: float, share: float) -> None:
+    """The values of one round, in the order of their ranks, across the round's share of the width."""
+    part = part.sort_values("rank", kind="stable") if "rank" in part else part
+    for place, (value, event) in enumerate(zip(part[name], part["event"].astype(str), strict=True)):
+        across = x + share * (place + 0.5) / (len(part) + 1)
+        cut = event.endswith("pruned")
+        figure.circle(across, up(value), 3.2 if cut else 2.2, "f1" if cut else "faint")
+
+
+def _round_numbers(figure: Svg, rounds: Sequence[float], left: float, share: float) -> None:
+    every = max(1, math.ceil(len(rounds) * 24 / (share * len(rounds))))
+    for place, number in enumerate(rounds):
+        if place:
+            figure.line(left + share * place, 34, left + share * place, figure.height - 40, "rule", 1, "2 4")
+        if place % every == 0:
+            figure.text(left + share * (place + 0.5), figure.height - 24, f"{number:g}", "soft small", "middle")
+    figure.text(left + share * len(rounds) / 2, figure.height - 6, "round of the search", "soft small", "middle")
+
+
+def line_figure(series: Mapping[str, Sequence[tuple[float, float]]], title: str, x_label: str) -> str | None:
+    """Lines with their names; None when no line has a point."""
+    lines = {name: [point for point in points if math.isfinite(point[1])] for name, points in series.items()}
+    lines = {name: points for name, points in lines.items() if points}
+    if not lines:
+        return None
+    width, height, left = 370, 220, 58
+    figure = Svg(width, height, title)
+    figure.text(12, 16, title, "title")
+    across = _axis([x for points in lines.values() for x, _ in points], left, width - 14, logarithmic=False)
+    up = _axis([y for points in lines.values() for _, y in points], height - 42, 46, logarithmic=False)
+    for tick in up.ticks():
+        figure.line(left, up(tick), width - 12, up(tick), "rule")
+        figure.text(left - 8, up(tick) + 4, readable(tick), "soft small", "end")
+    for tick in across.ticks():
+        figure.text(across(tick), height - 24, readable(tick), "soft small", "middle")
+    figure.text((left + width) / 2, height - 7, x_label, "soft small", "middle")
+    x = 12.0
+    for index, (name, points) in enumerate(lines.items()):
+        hue = index % len(HUES)
+        figure.polyline([(across(a), up(b)) for a, b in points], f"s{hue}", 2)
+        if len(points) < 40:
+            for a, b in points:
+                figure.circle(across(a), up(b), 2.4, f"f{hue}", f"{name}: {readable(b)}")
+        if len(lines) > 1:
+            figure.circle(x + 4, 30, 3.5, f"f{hue}")
+            figure.text(x + 12, 34, name, "soft small")
+            x += 30 + text_width(name, 11)
+    return figure.render()
+
+
+def curve_figures(curve) -> list[str]:
+    """One figure per measured quantity of a training curve, a line per architecture seed."""
+    if "epoch" not in curve or curve.empty:
+        return []
+    figures = []
+    for name in curve.columns:
+        if name in CURVE_COLUMNS or curve[name].dtype.kind not in "if":
+            continue
+        groups = curve.groupby("seed") if "seed" in curve else [(0, curve)]
+        series = {
+            f"seed {seed}": list(zip(part["epoch"].astype(float), part[name].astype(float), strict=True))
+            for seed, part in groups
+        }
+        figure = line_figure(series, name.replace("_", " "), "epoch")
+        if figure:
+            figures.append(figure)
+    return figures

@@ -1,0 +1,126 @@
+"""Results as rows: one line per result, and the leaderboard made of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pipeline.core.artifacts import digest
+from pipeline.core.errors import ArtifactError
+
+LEAGUE = ("dataset", "budget", "protocol_digest", "recipe_digest", "data_digest", "episodes_digest")
+NEEDED = ("method", *LEAGUE, "n_way", "k_shots", "result", "sha256")
+
+
+def result_row(result: Mapping[str, Any], path: str, sha256: str):
+    """A result (see the schema) as a one-row table that names its file, the file's hash and what it may be ranked with.
+
+    The six columns of LEAGUE decide which results are comparable: only rows that agree in all of them share a ranking.
+    """
+    import pandas
+
+    protocol, provenance = result["protocol"], result["provenance"]
+    row = {
+        **{name: result[name] for name in ("method", "dataset", "dataset_title", "budget")},
+        **{name: protocol[name] for name in ("n_way", "n_query", "n_episodes", "n_augmented_support", "setting")},
+        "read_out": protocol["read_out"],
+        "k_shots": " ".join(map(str, protocol["k_shots"])),
+    }
+    for shot in map(str, protocol["k_shots"]):
+        row |= _shot_columns(result, shot)
+    row |= {
+        "parameters": result["parameters"]["total"],
+        "backbone_parameters": result["parameters"]["backbone"],
+        "flops": result["flops"],
+        "n_architectures": len(result["genotypes"]),
+        "n_control_architectures": result["control"]["n_architectures"],
+    }
+    for stage, names in (("search", ("wall_seconds", "device_seconds", "network_evaluations", "peak_memory_mib")),
+                         ("training", ("wall_seconds", "device_seconds", "peak_memory_mib"))):  # fmt: skip
+        row |= {f"{stage}_{name}": result[f"{stage}_cost"].get(name) for name in names}
+    row |= {
+        "protocol_digest": digest(protocol),
+        **{name: provenance[name] for name in ("recipe_digest", "data_digest", "episodes_digest")},
+        "official_data": provenance["official_data"],
+        "commit": provenance["commit"],
+        "result": path,
+        "sha256": sha256,
+    }
+    return pandas.DataFrame([row])
+
+
+def _shot_columns(result: Mapping[str, Any], shot: str) -> dict[str, Any]:
+    own, control = result["accuracy"][shot], result["control"]
+    bootstrap = own["data_aware"]["hierarchical_bootstrap"]
+    difference = control["paired_difference"][shot]
+    columns = {
+        "accuracy": own["mean"],
+        "ci95": own["ci95"],
+        "data_aware_low": bootstrap["low"],
+        "data_aware_high": bootstrap["high"],
+        "prototypes": result["prototypes"][shot]["mean"],
+        "prototypes_ci95": result["prototypes"][shot]["ci95"],
+        "untrained": result["untrained"][shot]["mean"],
+        "control": control["accuracy"][shot]["mean"],
+        "control_ci95": control["accuracy"][shot]["ci95"],
+        "relative_improvement_percent": control["relative_improvement_percent"][shot],
+        "difference": difference["mean"],
+        "difference_ci95": difference["ci95"],
+    }
+    return {f"{name}_{shot}shot": value for name, value in columns.items()}
+
+
+def shots(row: Mapping[str, Any]) -> list[int]:
+    """The shots a row was tested with."""
+    return [int(part) for part in str(row["k_shots"]).split()]
+
+
+def stacked(frames: Iterable[tuple[str, Any]]):
+    """All rows under each other, by data set, budget and method.
+
+    Args:
+        frames: (file name, table) of every row file.
+
+    Raises ArtifactError when there is no row, a file is no row of a result, or two rows name the same result.
+    """
+    import pandas
+
+    named = list(frames)
+    if not named:
+        raise ArtifactError(
+            "There is no result to report. Make one first, e.g. `snakemake --cores 4 results/metantk_doublemnist.json`."
+        )
+    for name, frame in named:
+        missing = [column for column in NEEDED if column not in frame]
+        if missing or len(frame) != 1:
+            wrong = f"lacks {', '.join(missing)}" if missing else f"has {len(frame)} rows"
+            raise ArtifactError(
+                f"{name} is not the row of a result: it {wrong}. Delete it and run the compare stage again."
+            )
+    table = pandas.concat([frame for _, frame in named], ignore_index=True)
+    twice = table[table.duplicated("result")]["result"].tolist()
+    if twice:
+        raise ArtifactError(f"Two rows name the same result: {', '.join(twice)}. Delete the older row file.")
+    return table.sort_values(["dataset", "budget", "method"], kind="stable", ignore_index=True)
+
+
+def leagues(table) -> list[tuple[dict[str, str], list[int]]]:
+    """Groups of rows that may be ranked against each other: (their common columns, indices of their rows)."""
+    grouped = table.groupby(list(LEAGUE), sort=True, dropna=False)
+    return [(dict(zip(LEAGUE, key, strict=True)), list(index)) for key, index in grouped.groups.items()]
+
+
+def leaderboard(table, ranks: Sequence[Mapping[int, int]]):
+    """The table with its ranks: columns `league` (rows of equal league were ranked together) and `rank_{k}shot`.
+
+    Args:
+        ranks: per row of the table, rank by shot.
+    """
+    board = table.copy()
+    numbers = {}
+    for place, (_, rows) in enumerate(leagues(table), start=1):
+        numbers |= dict.fromkeys(rows, place)
+    board.insert(0, "league", [numbers[index] for index in board.index])
+    for column, k_shot in enumerate(sorted({k for row in ranks for k in row})):
+        values = [row.get(k_shot) for row in ranks]
+        board.insert(1 + column, f"rank_{k_shot}shot", values)
+    first = [name for name in board.columns if name.startswith("rank_")]
+    return board.sort_values(["league", *first, "method"], kind="stable", ignore_index=True)
