@@ -60,7 +60,7 @@ def readable(value: float) -> str:
     if value and (abs(value) >= 1e5 or abs(value) < 1e-3):
         mantissa, exponent = f"{value:.0e}".split("e")
         return f"{mantissa}e{int(exponent)}"
-    return f"{value:.4g}"
+    return f"{value:.6g}"
 
 
 def _axis(values: Sequence[float], start: float, end: float, logarithmic: bool | None = None) -> Axis:
@@ -83,7 +83,7 @@ def accuracy_figure(rows: Sequence[Mapping[str, Any]], title: str) -> str:
             and "untrained" may be None.
     """
     left = 24 + max(text_width(row["name"]) for row in rows)
-    width, height = 560, 58 + 28 * len(rows)
+    width, height = 520, 58 + 28 * len(rows)
     figure = Svg(width, height, title)
     values = [100 * value for row in rows for value in _extent(row)]
     across = _axis(values, left, width - 22, logarithmic=False)
@@ -185,13 +185,15 @@ def _round_numbers(figure: Svg, rounds: Sequence[float], left: float, share: flo
     figure.text(left + share * len(rounds) / 2, figure.height - 6, "round of the search", "soft small", "middle")
 
 
-def line_figure(series: Mapping[str, Sequence[tuple[float, float]]], title: str, x_label: str) -> str | None:
-    """Lines with their names; None when no line has a point."""
+def line_figure(
+    series: Mapping[str, Sequence[tuple[float, float]]], title: str, x_label: str, width: float = 370
+) -> str | None:
+    """Lines with their names over whole numbers, such as epochs; None when no line has a point."""
     lines = {name: [point for point in points if math.isfinite(point[1])] for name, points in series.items()}
     lines = {name: points for name, points in lines.items() if points}
     if not lines:
         return None
-    width, height, left = 370, 220, 58
+    height, left = 220, 58
     figure = Svg(width, height, title)
     figure.text(12, 16, title, "title")
     across = _axis([x for points in lines.values() for x, _ in points], left, width - 14, logarithmic=False)
@@ -199,7 +201,7 @@ def line_figure(series: Mapping[str, Sequence[tuple[float, float]]], title: str,
     for tick in up.ticks():
         figure.line(left, up(tick), width - 12, up(tick), "rule")
         figure.text(left - 8, up(tick) + 4, readable(tick), "soft small", "end")
-    for tick in across.ticks():
+    for tick in filter(float.is_integer, map(float, across.ticks())):
         figure.text(across(tick), height - 24, readable(tick), "soft small", "middle")
     figure.text((left + width) / 2, height - 7, x_label, "soft small", "middle")
     x = 12.0

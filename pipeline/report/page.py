@@ -11,6 +11,7 @@ from pipeline.report.anchors import published
 from pipeline.report.figures import accuracy_figure, curve_figures, line_figure, trace_figure
 from pipeline.report.tables import LEAGUE, leagues
 
+STAGES = ("search", "train", "evaluate", "compare")
 FOLDER = pathlib.Path(__file__).parent
 # the columns of a league, in words
 APART = {
@@ -104,7 +105,7 @@ def _dataset(name: str, entries, table, ranks, folder: str) -> dict[str, Any]:
     groups = [(key, rows) for key, rows in leagues(table) if key["dataset"] == name]
     groups.sort(key=lambda group: BUDGETS.index(group[0]["budget"]))
     varying = [APART[column] for column in LEAGUE if len({key[column] for key, _ in groups}) > 1]
-    own = [index for _, rows in groups for index in rows]
+    own = [index for _, rows in groups for index in sorted(rows, key=lambda i: _standing(entries[i].result))]
     anchors, unchecked = published(name) if any(table.loc[own, "n_way"] == 5) else ([], [])
     return {
         "name": name,
@@ -133,7 +134,7 @@ def _league(anchor: str, entries: Sequence[Entry], ranks: Sequence[Mapping[int, 
     rows = [_row(entry, rank, order) for entry, rank in zip(entries, ranks, strict=True)]
     if not any(row["is_control"] for row in rows):
         rows.append(_control_row(first, order))
-    rows.sort(key=_place)
+    rows.sort(key=lambda row: ([-cell["mean"] for cell in row["cells"]], row["method"]))
     return {
         "id": anchor,
         **{name: protocol[name] for name in ("n_way", "n_query", "n_episodes", "setting", "read_out")},
@@ -150,9 +151,9 @@ def _league(anchor: str, entries: Sequence[Entry], ranks: Sequence[Mapping[int, 
     }
 
 
-def _place(row: Mapping[str, Any]) -> tuple:
-    """Sort key: ranks of the smallest shot first, then the mean; a row without rank stands by its mean."""
-    return tuple(-cell["mean"] for cell in row["cells"]), row["method"]
+def _standing(result: Mapping[str, Any]) -> tuple:
+    """Sort key of a result in its league: accuracies by shot, the best first."""
+    return [-own["mean"] for _, own in sorted(result["accuracy"].items(), key=_shot)], result["method"]
 
 
 def _dot(row: Mapping[str, Any], place: int) -> dict[str, Any]:
@@ -252,11 +253,17 @@ def _details(entry: Entry, folder: str) -> dict[str, Any]:
         "data_label": data_label(provenance),
         **{name: provenance[name] for name in ("data_digest", "episodes_digest", "recipe_digest")},
         "commits": commits(provenance),
-        "hardware": [(stage, hardware_line(seen)) for stage, seen in sorted(provenance["hardware"].items())],
+        "hardware": [
+            (stage, hardware_line(seen)) for stage, seen in sorted(provenance["hardware"].items(), key=_by_stage)
+        ],
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(provenance["versions"].items())),
-        "params_digest": sorted(provenance["params_digest"].items()),
+        "params_digest": sorted(provenance["params_digest"].items(), key=_by_stage),
         "files": sorted(provenance["files"].items()),
     }
+
+
+def _by_stage(pair: tuple[str, Any]) -> int:
+    return STAGES.index(pair[0]) if pair[0] in STAGES else len(STAGES)
 
 
 def _shot(pair: tuple[str, Any]) -> int:
@@ -270,6 +277,7 @@ def _per_seed(shot: str, own: Mapping[str, Any]) -> dict[str, Any]:
         "of_seeds": own["per_seed"],
         "mean": own["mean"],
         "ci95": own["ci95"],
+        "seeds_ci95": own.get("seeds_ci95"),
         "once": aware["without_replacement"],
         "low": aware["hierarchical_bootstrap"]["low"],
         "high": aware["hierarchical_bootstrap"]["high"],
@@ -347,4 +355,4 @@ def _tau_figure(rounds: Sequence[Mapping[str, Any]]) -> str | None:
         name: [(number, sum(taus) / len(taus)) for number, taus in sorted(by_round.items())]
         for name, by_round in points.items()
     }
-    return line_figure(series, "Agreement of rankings (Kendall's τ)", "round of the search")
+    return line_figure(series, "Agreement of rankings (Kendall's τ)", "round of the search", width=520)
