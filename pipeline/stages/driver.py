@@ -59,7 +59,7 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
     freezer = Freezer(config)
     if is_main_process:
         check_targets(sys.argv[1:], freezer)
-        freeze(config)
+        freeze(freezer)
         refresh()
     datasets, methods = grid(config)
     return Grid(

@@ -5,8 +5,6 @@ that use it, under either tool.
 """
 
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
 from pipeline.core.artifacts import to_json, write_text
 from pipeline.core.progress import say
@@ -21,13 +19,13 @@ def write_if_changed(path: pathlib.Path, text: str) -> bool:
     return True
 
 
-def freeze(config: Mapping[str, Any], root: pathlib.Path = FROZEN, machine: pathlib.Path = MACHINE) -> list[str]:
+def freeze(freezer: Freezer, root: pathlib.Path = FROZEN, machine: pathlib.Path = MACHINE) -> list[str]:
     """Freeze a configuration; returns the names of the files that changed.
 
     Raises ConfigError, before anything is written, when any key or value is not allowed.
     """
-    wanted = {name: to_json(content) for name, content in Freezer(config).files()}
-    write_if_changed(machine, to_json(machine_settings(config)))
+    wanted = {name: to_json(content) for name, content in freezer.files.items()}
+    write_if_changed(machine, to_json(machine_settings(freezer.config)))
     changed = [name for name, text in wanted.items() if write_if_changed(root / name, text)]
     for path in root.glob("*.json"):
         if path.name not in wanted:
@@ -38,7 +36,7 @@ def freeze(config: Mapping[str, Any], root: pathlib.Path = FROZEN, machine: path
 
 def is_current(params: pathlib.Path = PARAMS, root: pathlib.Path = FROZEN) -> bool:
     """Whether the frozen files say what params.yaml says, that is, no command-line override is in force."""
-    wanted = ((root / name, to_json(content)) for name, content in Freezer(load(params)).files())
+    wanted = ((root / name, to_json(content)) for name, content in Freezer(load(params)).files.items())
     return all(path.exists() and path.read_text(encoding="utf-8") == text for path, text in wanted)
 
 
@@ -47,6 +45,6 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
-    changed = freeze(load(arguments.params))
+    changed = freeze(Freezer(load(arguments.params)))
     listed = ", ".join(changed) if len(changed) < 8 else f"{len(changed)} files"
     say(f"parameters changed: {listed}" if changed else "parameters unchanged")

@@ -16,13 +16,17 @@ def written(value) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
 
 
+def sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
 def lines_of(cls: type, indent: str) -> Iterator[str]:
     for field in dataclasses.fields(cls):
         choices = field.metadata.get("choices")
-        meaning = field.metadata.get("help", "") + (f" One of {', '.join(map(str, choices))}." if choices else "")
-        for line in textwrap.wrap(meaning, 112 - len(indent)):
+        meaning = sentence(field.metadata["help"]) + (f" One of {', '.join(map(str, choices))}." if choices else "")
+        for line in textwrap.wrap(meaning, 118 - len(indent)):
             yield f"{indent}# {line}"
-        yield f"{indent}{field.name}: {written(field.metadata.get('table') or field.default)}"
+        yield f"{indent}{field.name}: {written(field.metadata['table'] or field.default)}"
 
 
 def add_arguments(parser) -> None:

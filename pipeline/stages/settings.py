@@ -3,6 +3,7 @@
 Import-light: reading the configuration imports neither torch nor any method's machinery.
 """
 
+import functools
 import os
 import pathlib
 import re
@@ -12,7 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline import data, methods
-from pipeline.core.code import PACKAGE, code_digest
+from pipeline.core.code import PACKAGE, CodeIndex
 from pipeline.core.config import BUDGETS, resolve
 from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError
 from pipeline.data.settings import FetchConfig, PrepareConfig
@@ -20,6 +21,7 @@ from pipeline.episodes.settings import EpisodesConfig
 from pipeline.evaluation.settings import EvaluateConfig, NetworkConfig, TrainConfig
 
 PARAMS = pathlib.Path("params.yaml")
+CODE_CACHE = pathlib.Path("build/code.json")
 CONTROL = "random"
 FOLDER_FAMILY = "image_folder"
 TOP_LEVEL = (
@@ -150,6 +152,7 @@ class Freezer:
         base = {field: self._section(field, NetworkConfig, (config["budget"],)) for field in ("network",)}
         self.cells_tag = f"{base['network']['n_cells']}cells"
         self._code: dict[Any, str] = {}
+        self._index = CodeIndex(CODE_CACHE)
 
     def _section(self, name: str, cls: type, tags: tuple[str, ...], section: Any = None, where: str = "") -> dict:
         known = {*BUDGETS, *self.datasets, *(f"{count}cells" for count in range(1, 100))}
@@ -163,7 +166,7 @@ class Freezer:
         used = frozenset([*names_in(params), *([method] if method else []), *([family] if family else [])])
         key = (stage, used)
         if key not in self._code:
-            self._code[key] = code_digest([PACKAGE / "stages" / f"{stage}.py"], sorted(used))
+            self._code[key] = self._index.digest([PACKAGE / "stages" / f"{stage}.py"], sorted(used))
         frozen = {
             "stage": stage,
             "dataset": dataset,
@@ -200,10 +203,14 @@ class Freezer:
             }
             yield f"{stage}_{method}_{dataset}.json", self._file(stage, dataset, params, method)
 
-    def files(self) -> Iterator[tuple[str, dict]]:
-        """(file name, content) of every frozen parameter file."""
+    @functools.cached_property
+    def files(self) -> dict[str, dict]:
+        """Every frozen parameter file: name -> content."""
+        files = {}
         for dataset in self.datasets:
-            yield from self.data_files(dataset)
+            files.update(self.data_files(dataset))
             for method in self.methods:
-                yield from self.method_files(method, dataset)
-        yield "report.json", {"stage": "report", "code": code_digest([PACKAGE / "stages" / "report.py"])}
+                files.update(self.method_files(method, dataset))
+        files["report.json"] = {"stage": "report", "code": self._index.digest([PACKAGE / "stages" / "report.py"])}
+        self._index.save()
+        return files

@@ -42,8 +42,8 @@ def package(tmp_path, monkeypatch):
 
 
 def digests(package: pathlib.Path) -> tuple[str, str]:
-    code._read.cache_clear()
-    return tuple(code.code_digest([package / "stages" / name]) for name in ("one.py", "two.py"))
+    index = code.CodeIndex()
+    return tuple(index.digest([package / "stages" / name]) for name in ("one.py", "two.py"))
 
 
 def test_an_edit_counts_only_for_stages_that_reach_it(package):
@@ -69,8 +69,7 @@ def test_an_entry_that_nobody_names_does_not_count(package):
 
 
 def test_an_entry_named_in_the_parameters_counts(package):
-    code._read.cache_clear()
-    files = code.reachable([package / "stages/two.py"], ["idle"])
+    files = code.CodeIndex().reachable([package / "stages/two.py"], ["idle"])
     assert package / "tools/idle.py" in files and package / "tools/leaf.py" not in files
 
 
@@ -78,3 +77,14 @@ def test_data_files_of_a_reached_room_count(package):
     one, two = digests(package)
     (package / "tools/table.csv").write_text("a,b\n")
     assert digests(package)[0] != one and digests(package)[1] == two
+
+
+def test_the_cache_changes_nothing_but_the_time(package, tmp_path):
+    plain = digests(package)
+    for _ in range(2):
+        index = code.CodeIndex(tmp_path / "cache.json")
+        assert tuple(index.digest([package / "stages" / name]) for name in ("one.py", "two.py")) == plain
+        index.save()
+    (package / "other.py").write_text("x = 3\n")
+    index = code.CodeIndex(tmp_path / "cache.json")
+    assert index.digest([package / "stages/two.py"]) == digests(package)[1] != plain[1]

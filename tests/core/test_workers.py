@@ -13,7 +13,6 @@ import torch
 from pipeline.core.errors import DeviceError, ScoreError
 from pipeline.core.workers import Workers
 
-
 SLEEPERS = """
 import time
 from pipeline.core.workers import Workers
