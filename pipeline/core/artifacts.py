@@ -24,10 +24,10 @@ def explained_write_errors(path: PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DiskFullError(
-                f"The disk or quota is full while writing {path}. Nothing half-written was left behind: free "
-                "some space and run the same command again."
+                f"The disk, the quota or the limit on file sizes is full while writing {path}. Nothing half-written "
+                "was left behind: free some space and run the same command again."
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise ArtifactError(

@@ -19,6 +19,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from pipeline.core.artifacts import PathLike, explained_write_errors
 from pipeline.core.errors import ArtifactError, DataError
 
@@ -52,6 +54,24 @@ class Blob:
             raise DataError("the checksum inside the archive does not match")
         return content
 
+    def copy_to(self, path: PathLike) -> None:
+        """Write the inflated bytes to a file, a piece at a time. Raises DataError like `read`."""
+        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        seen, crc = 0, 0
+        window = _Window(self.path, self.offset, self.size)
+        with explained_write_errors(path), open(path, "wb") as file, window as stored:
+            while piece := stored.read(2**20):
+                seen += len(piece)
+                try:
+                    piece = inflate.decompress(piece) if self.deflated else piece
+                except zlib.error as error:
+                    raise DataError(f"compressed data are damaged ({error})") from None
+                crc = zlib.crc32(piece, crc)
+                file.write(piece)
+            file.write(inflate.flush() if self.deflated else b"")
+        if seen != self.size or self.crc not in (None, crc):
+            raise DataError("it is truncated, or the checksum inside the archive does not match")
+
     def open(self) -> io.BufferedIOBase:
         """A seekable file over the stored bytes."""
         if self.deflated:
@@ -63,7 +83,8 @@ class _Window(io.RawIOBase):
     """A stretch of a file as a file of its own."""
 
     def __init__(self, path: str, offset: int, size: int):
-        self._file, self._offset, self._size, self._at = open(path, "rb"), offset, size, 0
+        self._file = open(path, "rb")  # noqa: SIM115 - closed by close()
+        self._offset, self._size, self._at = offset, size, 0
 
     def readable(self) -> bool:
         return True
@@ -91,8 +112,7 @@ class _Window(io.RawIOBase):
 class Tree(Mapping):
     """File names -> Blob of an archive, or of a part of it, in the archive's order.
 
-    Use `Tree.open(path)` in a `with` block: archives that are compressed as a whole are unpacked into a folder that
-    the block's end removes.
+    Archives that are compressed as a whole are unpacked into the folder `scratch`, which the caller removes.
     """
 
     def __init__(self, blobs: dict[str, Blob], what: str, scratch: pathlib.Path):
@@ -109,10 +129,12 @@ class Tree(Mapping):
 
     @classmethod
     def opened(cls, path: PathLike, scratch: PathLike) -> Tree:
-        """The archive at `path`; what must be unpacked goes to the folder `scratch`. Raises ArtifactError, DataError."""
+        """The archive at `path`; what must be unpacked goes to `scratch`. Raises ArtifactError, DataError."""
         path = pathlib.Path(path)
         if not path.is_file():
             raise ArtifactError(f"{path} is missing. Run the stage that makes it.")
+        if not os.access(path, os.R_OK):
+            raise ArtifactError(f"No permission to read {path}. Make it readable for this account.")
         whole = Blob(str(path), 0, path.stat().st_size)
         return cls({path.name: whole}, str(path.parent), pathlib.Path(scratch)).inside(path.name)
 
@@ -151,16 +173,33 @@ class Tree(Mapping):
         except DataError as error:
             raise DataError(f"{self.what}/{name}: {error}") from None
 
+    def array(self, name: str) -> np.ndarray:
+        """An .npy file's array, memory-mapped. Raises DataError naming it when it is not there or damaged."""
+        if name not in self:
+            raise DataError(f"{self.what} holds no array '{name}'; the archive is incomplete or of another layout.")
+        path = self._scratch_file()
+        try:
+            self[name].copy_to(path)
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (DataError, ValueError, EOFError) as error:
+            raise DataError(f"{self.what}/{name} is no array that can be read: {error}") from None
+
+    def _scratch_file(self, suffix: str = "") -> str:
+        with explained_write_errors(self._scratch):
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            handle, path = tempfile.mkstemp(dir=self._scratch, suffix=suffix)
+            os.close(handle)
+        return path
+
     def _unpacked(self, blob: Blob, packing: str) -> Blob:
         import bz2
         import lzma
 
         opener = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}[packing]
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        handle, path = tempfile.mkstemp(dir=self._scratch, suffix=".tar")
+        path = self._scratch_file(".tar")
         with explained_write_errors(path), blob.open() as stored, opener(stored) as content:
             try:
-                with os.fdopen(handle, "wb") as file:
+                with open(path, "wb") as file:
                     shutil.copyfileobj(content, file, 2**20)
             except lzma.LZMAError as error:
                 raise EOFError(str(error)) from None

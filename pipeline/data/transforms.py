@@ -76,8 +76,9 @@ def grey(images: Tensor) -> Tensor:
 def colour_jitter(images: Tensor, generator: torch.Generator, strength: float) -> Tensor:
     """Brightness, contrast and saturation of each image changed by factors from U(1 - strength, 1 + strength).
 
-    All three are x <- f x + (1 - f) t with another target t: black, the image's mean luma, each pixel's luma. Each image
-    has factors and an order of its own; values are clamped to 0..255 after each. One-channel images have no saturation.
+    All three are x <- f x + (1 - f) t with another target t: black, the image's mean luma, each pixel's luma. Each
+    image has factors and an order of its own; values are clamped to 0..255 after each. One-channel images have no
+    saturation.
 
     Args:
         images: uint8 (n h w c).
@@ -118,9 +119,9 @@ def augment(images: Tensor, generator: torch.Generator, *, pad: int, jitter: flo
     return colour_jitter(moved, generator, jitter) if jitter > 0 else moved
 
 
-def random_patches(images: Tensor, n: int, generator: torch.Generator, *, size: int = 3) -> Tensor:
+def random_patches(images: Tensor, n: int, generator: torch.Generator, size: int = 3) -> Tensor:
     """Square patches from random places, the i-th from image i modulo the number of images: (n size size c)."""
-    count, h, w, c = images.shape
+    count, h, w, _ = images.shape
     image = torch.arange(n) % count
     tops = torch.randint(0, h - size + 1, (n,), generator=generator)
     lefts = torch.randint(0, w - size + 1, (n,), generator=generator)

@@ -47,7 +47,8 @@ def image_batch(prepared: PreparedSet, split: str, n: int, image_size: int, gene
     available = len(prepared.rows_of_split(split))
     if n > available:
         raise DataError(
-            f"{n} images were asked for, but the {split} split of {prepared.name} has {available}. Lower the batch size."
+            f"{n} images were asked for, but the {split} split of {prepared.name} has {available}. "
+            "Lower the batch size."
         )
     images = transforms.resize(transforms.gather(prepared, _draw_rows(prepared, split, n, generator)), image_size)
     images = transforms.random_crop_flip(images, generator, pad=CROP_PAD, flip=True)
@@ -55,9 +56,10 @@ def image_batch(prepared: PreparedSet, split: str, n: int, image_size: int, gene
 
 
 def patch_batch(prepared: PreparedSet, split: str, n: int, generator: torch.Generator, size: int = 3) -> Tensor:
-    """Inputs for counting linear regions: one random patch from each of `n` images, one random channel: (n 1 size size).
+    """Inputs for counting linear regions, (n 1 size size): a random patch of each of `n` images, one random channel.
 
-    The images differ as far as the split has enough of them. Images larger than 32 pixels are resized to 32 first (TE-NAS, MetaNTK-NAS).
+    The images differ as far as the split has enough of them. Images larger than 32 pixels are resized to 32 first
+    (TE-NAS, MetaNTK-NAS).
     """
     images = transforms.gather(prepared, _draw_rows(prepared, split, n, generator))
     images = transforms.resize(images, min(PATCH_SOURCE_SIZE, prepared.image_size))
