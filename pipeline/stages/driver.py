@@ -55,6 +55,8 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
 
     Jobs of a run parse the Snakefile again; only the main process writes.
     """
+    # jobs say `python`: they shall find the one that runs Snakemake, activated or not
+    os.environ["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', '')}"
     config = with_overrides(config)
     freezer = Freezer(config)
     if is_main_process:
