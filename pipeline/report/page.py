@@ -132,6 +132,8 @@ def _league(anchor: str, entries: Sequence[Entry], ranks: Sequence[Mapping[int, 
     first = entries[0].result
     protocol, order = first["protocol"], sorted(first["protocol"]["k_shots"])
     rows = [_row(entry, rank, order) for entry, rank in zip(entries, ranks, strict=True)]
+    if len(rows) == 1:
+        rows[0]["is_best"] = False
     if not any(row["is_control"] for row in rows):
         rows.append(_control_row(first, order))
     rows.sort(key=lambda row: ([-cell["mean"] for cell in row["cells"]], row["method"]))
@@ -179,7 +181,7 @@ def _row(entry: Entry, rank: Mapping[int, int], order: Sequence[int]) -> dict[st
         "anchor": entry.anchor,
         "remark": f"control: {architectures}" if is_control else architectures,
         "is_control": is_control,
-        "is_best": bool(rank) and all(place == 1 for place in rank.values()),
+        "is_best": all(place == 1 for place in rank.values()),
         "cells": [_cell(result, str(k_shot), rank.get(k_shot), is_control) for k_shot in order],
         "parameters": result["parameters"]["total"],
         "backbone": result["parameters"]["backbone"],
