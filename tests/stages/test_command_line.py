@@ -1,0 +1,49 @@
+"""The command line: errors as one paragraph, exit codes, memory."""
+
+import errno
+
+import pytest
+import torch
+
+import pipeline.__main__ as command_line
+from pipeline.stages import freeze
+
+
+def test_an_error_of_the_user_is_one_paragraph_and_a_failing_exit_code(capsys, tmp_path):
+    assert command_line.main(["freeze", "--params", str(tmp_path / "none.yaml")]) == 1
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("error: ") and "\n\n" not in told and "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk or quota is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), "No permission"),
+        (MemoryError(), "Out of memory"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), "Lower train.batch_size"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), "Out of memory"),
+    ],
+)
+def test_a_failing_machine_is_told_with_the_way_out(error, words, capsys, monkeypatch):
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr(freeze, "run", fail)
+    assert command_line.main(["freeze"]) == 1
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_memory_that_really_runs_out_is_told(capsys, monkeypatch):
+    monkeypatch.setattr(freeze, "run", lambda arguments: torch.empty(2**60))
+    assert command_line.main(["freeze"]) == 1
+    assert "Out of memory" in capsys.readouterr().err
+
+
+def test_an_error_of_the_program_keeps_its_traceback(monkeypatch):
+    def fail(arguments):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(freeze, "run", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        command_line.main(["freeze"])

@@ -1,0 +1,175 @@
+"""params.yaml as a whole: what is frozen for whom."""
+
+import copy
+import dataclasses
+
+import pytest
+import yaml
+
+from pipeline import methods
+from pipeline.core.config import BUDGETS
+from pipeline.core.errors import ConfigError, UnknownNameError
+from pipeline.stages.driver import check_targets, with_overrides
+from pipeline.stages.freeze import freeze
+from pipeline.stages.settings import PARAMS, SECTIONS, Freezer, folders, grid, load, machine_settings
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load(PARAMS)
+
+
+IMAGENETS = ("miniimagenet", "tieredimagenet")
+
+
+def changed(config: dict, *path_and_value) -> dict:
+    config = copy.deepcopy(config)
+    *path, last, value = path_and_value
+    into = config
+    for key in path:
+        into = into.setdefault(key, {})
+    into[last] = value
+    return config
+
+
+def difference(before: dict, after: dict) -> set[str]:
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def test_params_yaml_shows_every_knob_of_every_section_it_has(config):
+    for name, cls in SECTIONS.items():
+        assert set(config[name]) == {field.name for field in dataclasses.fields(cls)}, name
+    for name, section in config["search"].items():
+        knobs = {field.name for field in dataclasses.fields(methods.get(name).Config)}
+        assert set(section or {}) == knobs, f"search.{name}"
+
+
+def test_every_knob_has_a_sentence_and_a_value_for_every_budget():
+    for cls in [*SECTIONS.values(), *(methods.get(name).Config for name in methods.names())]:
+        for field in dataclasses.fields(cls):
+            assert len(field.metadata["help"]) > 10, f"{cls.__name__}.{field.name}"
+            table = field.metadata["table"]
+            assert table is None or set(BUDGETS) <= set(table), f"{cls.__name__}.{field.name}"
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_every_job_of_every_budget_has_its_parameters(config, budget):
+    files = Freezer(changed(config, "budget", budget)).files
+    for dataset in ("miniimagenet", "tieredimagenet", "cifarfs", "fc100", "omniglot", "doublemnist"):
+        assert {f"{stage}_{dataset}.json" for stage in ("fetch", "prepare", "episodes")} <= set(files)
+        for method in methods.names():
+            names = {f"{stage}_{method}_{dataset}.json" for stage in ("search", "train", "evaluate", "compare")}
+            assert names <= set(files)
+    assert all(content.get("budget", budget) == budget for content in files.values())
+
+
+def test_the_paper_budget_is_the_published_recipe(config):
+    files = Freezer(changed(config, "budget", "paper")).files
+    mini, tiered = (files[f"train_metantk_{name}.json"]["params"]["train"] for name in IMAGENETS)
+    facts = ("learning_rate", "epochs", "milestones", "batch_size", "drop_path")
+    assert [mini[name] for name in facts] == [0.02, 100, [60, 80], 64, 0.2]
+    assert [tiered[name] for name in facts] == [0.01, 60, [30, 40, 50], 64, 0.1]
+    search = files["search_metantk_miniimagenet.json"]["params"]["search"]
+    published = {"algorithm": "maml", "inner_lr_time": 1000.0, "reg_coef": 1e-3, "repeat": 3, "prune_number": 1}
+    assert {name: search[name] for name in published} == published
+    assert files["search_metantk_miniimagenet.json"]["params"]["network"] == {"channels": 48, "n_cells": 5}
+
+
+def test_the_paper_budget_with_eight_cells_is_the_published_recipe_of_eight_cells(config):
+    config = changed(changed(config, "budget", "paper"), "network", "n_cells", 8)
+    files = Freezer(config).files
+    search = {name: files[f"search_metantk_{name}.json"]["params"]["search"] for name in IMAGENETS}
+    train = {name: files[f"train_metantk_{name}.json"]["params"]["train"] for name in IMAGENETS}
+    facts = ("algorithm", "inner_lr_time", "reg_coef")
+    assert [search["miniimagenet"][name] for name in facts] == ["anil", 1.0, 1e-5]
+    assert [search["tieredimagenet"][name] for name in facts] == ["anil", 1000.0, 1e-3]
+    assert (train["miniimagenet"]["batch_size"], train["tieredimagenet"]["batch_size"]) == (40, 56)
+
+
+def test_one_key_changes_the_parameters_of_just_the_jobs_that_use_it(config):
+    before = Freezer(config).files
+    after = Freezer(changed(config, "evaluate", "n_resamples", 70)).files
+    assert {name.split("_")[0] for name in difference(before, after)} == {"evaluate"}
+    after = Freezer(changed(config, "search", "metantk", "repeat", 9)).files
+    assert difference(before, after) == {name for name in before if name.startswith("search_metantk_")}
+    after = Freezer(changed(config, "train", "epochs", 3)).files
+    assert {name.split("_")[0] for name in difference(before, after)} == {"train", "evaluate"}
+
+
+def test_a_row_of_another_budget_changes_nothing(config):
+    table = {**config["train"]["epochs"], "paper": 7}
+    assert difference(Freezer(config).files, Freezer(changed(config, "train", "epochs", table)).files) == set()
+
+
+def test_where_bytes_are_and_what_computes_changes_no_parameters(config):
+    before = Freezer(config).files
+    other = changed(changed(config, "data", "mirror", "/elsewhere"), "compute", "device", "cpu")
+    assert difference(before, Freezer(other).files) == set()
+    assert machine_settings(other)["mirror"] == "/elsewhere"
+    assert with_overrides({**config, "mirror": "/elsewhere"})["data"]["mirror"] == "/elsewhere"
+
+
+def test_a_users_folder_becomes_a_data_set_like_any_other(config, tmp_path):
+    config = changed(config, "data", "folders", {"birds": {"path": str(tmp_path)}})
+    files = Freezer(changed(config, "grid", "datasets", ["birds"])).files
+    assert files["fetch_birds.json"]["params"]["folder"]["path"] == str(tmp_path)
+    assert "train_metantk_birds.json" in files
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"miniimagenet": {"path": "x"}}, "name of a known data set"),
+        ({"My Birds": {"path": "x"}}, "small letters and digits"),
+        ({"birds": "x"}, "must be options"),
+        (["birds"], "must map names"),
+    ],
+)
+def test_a_folder_that_cannot_be_named_so_is_refused(config, named, message):
+    with pytest.raises(ConfigError, match=message):
+        folders(changed(config, "data", "folders", named))
+
+
+def test_the_grid_without_the_control_is_refused(config):
+    with pytest.raises(ConfigError, match="must hold 'random'"):
+        grid(changed(config, "grid", "methods", ["metantk"]))
+
+
+def test_a_target_of_an_unknown_method_or_data_set_is_refused_with_the_nearest(config):
+    freezer = Freezer(config)
+    check_targets(["--cores", "4", "results/metantk_miniimagenet.json", "results/report.html"], freezer)
+    with pytest.raises(UnknownNameError, match="Did you mean 'metantk'"):
+        check_targets(["results/metank_miniimagenet.json"], freezer)
+    with pytest.raises(UnknownNameError, match="Did you mean 'miniimagenet'"):
+        check_targets(["results/metantk_miniimagent.json"], freezer)
+
+
+def test_freezing_writes_only_what_changed(config, tmp_path):
+    root, machine = tmp_path / "params", tmp_path / "machine.json"
+    assert len(freeze(Freezer(config), root, machine)) > 50
+    stamps = {path.name: path.stat().st_mtime_ns for path in root.iterdir()}
+    assert freeze(Freezer(config), root, machine) == []
+    changes = freeze(Freezer(changed(config, "search", "ntk", "repeat", 9)), root, machine)
+    assert changes and all(name.startswith("search_ntk_") for name in changes)
+    for path in root.iterdir():
+        assert (path.stat().st_mtime_ns == stamps[path.name]) == (path.name not in changes)
+
+
+def test_a_mistake_leaves_the_frozen_files_as_they_were(config, tmp_path):
+    with pytest.raises(ConfigError):
+        freeze(Freezer(changed(config, "train", "epoch", 3)), tmp_path / "params", tmp_path / "machine.json")
+    assert not (tmp_path / "params").exists()
+
+
+def test_what_is_not_yaml_is_told(tmp_path):
+    (tmp_path / "params.yaml").write_text("budget: [laptop")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load(tmp_path / "params.yaml")
+
+
+def test_the_printed_knobs_are_the_defaults_of_params_yaml(config, capsys):
+    from pipeline.__main__ import main
+
+    assert main(["knobs"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert set(printed) == {*SECTIONS, "search"} and set(printed["search"]) == set(methods.names())
