@@ -21,12 +21,25 @@ class TrainConfig:
     """Supervised training on the base classes."""
 
     epochs: int = knob(
-        {"laptop": 12, "gpu": 100, "paper": 100, "paper/tieredimagenet": 60}, "passes over the base classes", low=1
+        {
+            "laptop": 7,
+            "laptop/doublemnist": 3,
+            "laptop/cifarfs": 6,
+            "laptop/fc100": 6,
+            "laptop/omniglot": 3,
+            "laptop/tieredimagenet": 1,
+            "gpu": 50,
+            "gpu/tieredimagenet": 15,
+            "paper": 100,
+            "paper/tieredimagenet": 60,
+        },
+        "passes over the base classes",
+        low=1,
     )
     batch_size: int = knob(
         {
             "laptop": 64,
-            "gpu": 64,
+            "gpu": 128,
             "paper": 64,
             "paper/8cells": 40,
             "paper/tieredimagenet": 64,
@@ -36,17 +49,17 @@ class TrainConfig:
         low=1,
     )
     learning_rate: float = knob(
-        {"laptop": 0.05, "gpu": 0.02, "paper": 0.02, "paper/tieredimagenet": 0.01},
+        {"laptop": 0.05, "gpu": 0.05, "paper": 0.02, "paper/tieredimagenet": 0.01},
         "learning rate at the start (step, cosine) or at its peak (one_cycle)",
         low=0,
     )
     schedule: str = knob(
-        {"laptop": "one_cycle", "gpu": "step", "paper": "step"},
+        {"laptop": "one_cycle", "gpu": "one_cycle", "paper": "step"},
         "how the learning rate falls",
         choices=("step", "cosine", "one_cycle"),
     )
     milestones: tuple[int, ...] = knob(
-        {"laptop": (), "gpu": (60, 80), "paper": (60, 80), "paper/tieredimagenet": (30, 40, 50)},
+        {"laptop": (), "gpu": (), "paper": (60, 80), "paper/tieredimagenet": (30, 40, 50)},
         "step schedule: epochs after which the learning rate is multiplied by decay",
         low=1,
     )
@@ -55,7 +68,7 @@ class TrainConfig:
     momentum: float = knob(0.9, "momentum of sgd, first beta of adam", low=0, high=1)
     weight_decay: float = knob(5e-4, "L2 penalty on all weights", low=0)
     drop_path: float = knob(
-        {"laptop": 0.0, "gpu": 0.2, "paper": 0.2, "paper/tieredimagenet": 0.1},
+        {"laptop": 0.0, "gpu": 0.1, "paper": 0.2, "paper/tieredimagenet": 0.1},
         "drop path: probability in the last epoch; it grows linearly with the epochs",
         low=0,
         high=1,
@@ -84,7 +97,7 @@ class TrainConfig:
         "arithmetic of the forward and backward pass; weights stay float32",
         choices=("float32", "bfloat16"),
     )
-    channels_last: bool = knob({"laptop": False, "gpu": True, "paper": False}, "memory layout with channels innermost")
+    channels_last: bool = knob({"laptop": True, "gpu": True, "paper": False}, "memory layout with channels innermost")
     compile: bool = knob(False, "compile the network with torch.compile; pays off in long trainings on a GPU")
 
 
@@ -93,13 +106,15 @@ class EvaluateConfig:
     """The few-shot test on the stored episodes of the novel classes."""
 
     n_augmented_support: int = knob(
-        5, "augmented copies of each support image that the read-out learns from; 0 takes the image itself", low=0
+        {"laptop": 0, "gpu": 5, "paper": 5},
+        "augmented copies of each support image that the read-out learns from; 0 takes the image itself",
+        low=0,
     )
     inverse_regularisation: float = knob(1.0, "linear probe: C, the inverse strength of its L2 penalty", low=1e-12)
     max_iter: int = knob(1000, "linear probe: most steps of its solver", low=1)
     batch_size: int = knob(256, "images per forward pass", low=1)
     n_untrained_episodes: int = knob(
-        {"laptop": 200, "gpu": 600, "paper": 1000},
+        {"laptop": 600, "gpu": 1000, "paper": 1000},
         "stored episodes, the first ones, on which the untrained network is tested",
         low=2,
     )
