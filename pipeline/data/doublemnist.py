@@ -8,6 +8,7 @@ what is guaranteed about digits that appear in several images.
 from __future__ import annotations
 
 import gzip
+import io
 from collections.abc import Iterator
 
 import numpy as np
@@ -64,8 +65,8 @@ class DoubleMnist(Dataset):
 def read_digits(raw: Tree) -> np.ndarray:
     """The digit images, uint8 (5000 28 28), 500 of each digit in order of the digits. Raises DataError."""
     try:
-        lines = gzip.decompress(raw.read(DIGITS.name)).decode("ascii").split()
-        table = np.array([line.split(",") for line in lines]).astype(np.float64).astype(np.int64)
+        text = gzip.decompress(raw.read(DIGITS.name)).decode("ascii")
+        table = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.int64, ndmin=2)
         expected = np.repeat(np.arange(10), N_DIGITS)
         if table.shape != (len(expected), DIGIT * DIGIT + 1) or (table[:, -1] != expected).any():
             raise ValueError(f"a table of shape {table.shape} or in another order")

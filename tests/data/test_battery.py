@@ -1,0 +1,129 @@
+"""What every data set must keep, whichever it is."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+
+from pipeline.core.types import SPLITS
+from pipeline.data import get, names
+from pipeline.data.base import SPLIT_LISTS, read_split
+from pipeline.data.preparing import FEW
+from tests.data.tiny_sources import BUILDERS, PER_CLASS, made, make_mirror, vouch
+
+MANIFEST_KEYS = {
+    "dataset", "title", "licence", "official", "sources", "image_size", "channels", "n_images", "classes", "mean",
+    "std", "images_sha256", "index_sha256", "digest", "checks",
+}  # fmt: skip
+SIZES = {
+    "miniimagenet": (64, 16, 20),
+    "tieredimagenet": (351, 97, 160),
+    "cifarfs": (64, 16, 20),
+    "fc100": (60, 20, 20),
+    "omniglot": (1028, 172, 423),
+    "doublemnist": (64, 16, 20),
+}
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_data_set_states_its_licence_size_and_sources(name):
+    dataset = get(name)()
+    assert dataset.licence and dataset.native_size >= 8 and dataset.channels in (1, 3)
+    assert dataset.title or name == "image_folder"
+    assert dataset.duplicates in ("report", "refuse")
+    assert dataset.layouts
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_source_has_a_licence_a_place_and_well_formed_checksums(name):
+    for layout in get(name)().layouts:
+        for source in layout.sources:
+            assert source.licence
+            assert source.url or source.page or source.package or name == "image_folder"
+            assert source.url is None or source.url.startswith("https://")
+            assert source.md5 is None or re.fullmatch(r"[0-9a-f]{32}", source.md5)
+            assert source.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", source.sha256)
+            assert source.package is None or source.sha256
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SPLIT_LISTS.glob("*.csv")))
+def test_a_class_list_has_the_published_number_of_classes_in_each_split(name):
+    split_of = read_split(name)
+    assert tuple(list(split_of.values()).count(split) for split in SPLITS) == SIZES[name]
+
+
+def test_no_data_set_imports_torch():
+    program = "import sys; from pipeline.data import get, names; [get(n)() for n in names()]; print(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "numpy" in answer.stdout.split() and "torch" not in answer.stdout.split()
+
+
+def check_prepared(prepared, name):
+    """The promises of a prepared set, each checked the slow way."""
+    manifest = prepared.manifest
+    assert set(manifest) >= MANIFEST_KEYS
+    assert prepared.name == manifest["dataset"] == name
+    assert re.fullmatch(r"[0-9a-f]{64}", prepared.digest)
+    assert all(re.fullmatch(r"[0-9a-f]{64}", source["sha256"]) for source in manifest["sources"])
+    assert len(prepared.images) == len(prepared.labels) == manifest["n_images"]
+    assert prepared.images.dtype == np.uint8 and not prepared.images.flags.writeable
+    of_split = [set(prepared.rows_of_split(split).tolist()) for split in SPLITS]
+    assert sum(map(len, of_split)) == len(set.union(*of_split)) == len(prepared.images)
+    for split in SPLITS:
+        assert [prepared.class_names[c] for c in prepared.split_classes[split]] == manifest["classes"][split]
+        for class_id in prepared.split_classes[split]:
+            assert (prepared.labels[prepared.rows_of(class_id)] == class_id).all()
+    base = prepared.images[prepared.rows_of_split("base")].astype(np.float64) / 255
+    assert np.allclose(prepared.mean, base.mean(axis=(0, 1, 2)))
+    assert np.allclose(prepared.std, base.std(axis=(0, 1, 2)))
+
+
+@pytest.mark.parametrize(("name", "layout"), BUILDERS)
+def test_every_layout_becomes_a_whole_prepared_set(name, layout, tmp_path):
+    mirror = make_mirror(tmp_path / "mirror", BUILDERS[name, layout])
+    prepared = made(tmp_path, name, mirror=mirror)
+    check_prepared(prepared, name)
+    assert prepared.manifest["layout"] == layout
+    assert prepared.manifest["official"] is False
+    assert tuple(prepared.n_classes(split) for split in SPLITS) == SIZES[name]
+    assert len(prepared.images) == PER_CLASS * sum(SIZES[name])
+
+
+def test_the_default_and_a_users_folder_keep_the_same_promises(doublemnist, folder_set):
+    check_prepared(doublemnist, "doublemnist")
+    check_prepared(folder_set, "mine")
+    assert doublemnist.manifest["official"] and folder_set.manifest["official"]
+
+
+def test_layouts_of_the_same_images_give_the_same_pixels(tmp_path):
+    pixels = {}
+    for layout in ("class folders", "RFS pickles", "cached pickles"):
+        mirror = make_mirror(tmp_path / layout / "mirror", BUILDERS["miniimagenet", layout])
+        prepared = made(tmp_path / layout, "miniimagenet", mirror=mirror)
+        pixels[layout] = sorted(image.tobytes() for image in prepared.images)
+    assert pixels["class folders"] == pixels["RFS pickles"] == pixels["cached pickles"]
+
+
+def test_unpacked_folders_are_taken_as_well_as_archives(tmp_path):
+    packed = make_mirror(tmp_path / "a" / "mirror", BUILDERS["miniimagenet", "csv and images"])
+    unpacked = tmp_path / "b" / "mirror"
+    shutil.copytree(packed, unpacked)
+    with tarfile.open(unpacked / "miniimagenet/images.tar") as archive:
+        archive.extractall(unpacked / "miniimagenet", filter="data")
+    (unpacked / "miniimagenet/images.tar").unlink()
+    vouch(unpacked)
+    first = made(tmp_path / "a", "miniimagenet", mirror=packed)
+    second = made(tmp_path / "b", "miniimagenet", mirror=unpacked)
+    assert first.digest == second.digest
+
+
+def test_any_number_of_processes_gives_the_same_files(tmp_path):
+    mirror = make_mirror(tmp_path / "mirror", BUILDERS["omniglot", "zip archives"])
+    alone = made(tmp_path / "one", "omniglot", mirror=mirror, n_workers=1)
+    together = made(tmp_path / "two", "omniglot", mirror=mirror, n_workers=2)
+    assert len(alone.images) >= FEW, "too few images to start processes for"
+    assert alone.manifest == together.manifest

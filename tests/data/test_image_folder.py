@@ -1,0 +1,114 @@
+"""A user's own folder: classes, splits, and what is said when something is wrong."""
+
+import pytest
+
+from pipeline.core.errors import ConfigError, DataError
+from pipeline.core.types import SPLITS
+from pipeline.data.settings import FetchConfig, PrepareConfig
+from tests.data.tiny_sources import encoded, folder_files, made, made_folder, picture, write, write_tar, write_zip
+
+KNOBS = PrepareConfig(max_image_size=8, min_images_per_class=2)
+
+
+def test_classes_are_split_by_fraction(folder_set):
+    assert [folder_set.n_classes(split) for split in SPLITS] == [8, 2, 2]
+    assert sorted(folder_set.class_names) == [f"class{c:02d}" for c in range(12)]
+    assert folder_set.title == "Mine" and folder_set.images.shape == (72, 8, 8, 3)
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "zip"])
+def test_an_archive_of_the_folder_gives_the_same_set(folder_set, suffix, tmp_path):
+    path = tmp_path / f"pictures.{suffix}"
+    files = {f"pictures/{name}": content for name, content in folder_files().items()}
+    if suffix == "zip":
+        write_zip(path, files)
+    else:
+        write_tar(path, files, "w:gz" if suffix.endswith("gz") else "w")
+    packed = made(tmp_path, "mine", knobs=KNOBS, spec=FetchConfig(path=str(path)))
+    assert packed.class_names == folder_set.class_names
+    assert (packed.images == folder_set.images).all()
+
+
+def split_with(tmp_path, **options):
+    for name, content in folder_files().items():
+        write(tmp_path / "pictures" / name, content)
+    spec = FetchConfig(path=str(tmp_path / "pictures"), **options)
+    return made(tmp_path, "mine", knobs=KNOBS, spec=spec).manifest["classes"]
+
+
+def test_counts_take_exactly_so_many_classes(tmp_path):
+    classes = split_with(tmp_path, base=5.0, validation=2.0, novel=3.0)
+    assert [len(classes[split]) for split in SPLITS] == [5, 2, 3]
+
+
+def test_another_seed_gives_another_split_and_the_same_seed_the_same(tmp_path):
+    first, again, other = (split_with(tmp_path / str(i), split_seed=seed) for i, seed in enumerate((0, 0, 1)))
+    assert first == again != other
+
+
+def test_folders_named_after_splits_are_the_split(tmp_path):
+    files = {
+        f"{('train', 'val', 'test')[i % 3]}/{name}": content for i, (name, content) in enumerate(sorted(
+            folder_files(6).items(), key=lambda item: (item[0].split("/")[1], item[0])
+        ))
+    }  # fmt: skip
+    assert {name.split("/")[0] for name in files} == {"train", "val", "test"}
+    prepared = made_folder(tmp_path, files)
+    assert prepared.manifest["classes"] == {
+        "base": ["class00", "class03"], "validation": ["class01", "class04"], "novel": ["class02", "class05"]
+    }  # fmt: skip
+
+
+def test_an_incomplete_given_split_is_refused(tmp_path):
+    files = {f"train/{name}": content for name, content in folder_files(4).items()}
+    files |= {f"test/{name}": content for name, content in folder_files(8).items() if name > "class04"}
+    with pytest.raises(DataError, match="none for validation"):
+        made_folder(tmp_path, files)
+
+
+def test_a_split_that_does_not_fit_the_classes_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="of 12 classes"):
+        split_with(tmp_path / "a", base=20.0)
+    with pytest.raises(ConfigError, match="at least 2"):
+        split_with(tmp_path / "b", validation=0.01)
+    with pytest.raises(ConfigError, match="2.5 is neither"):
+        split_with(tmp_path / "c", novel=2.5)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(DataError, match="empty"):
+        made(tmp_path, "mine", knobs=KNOBS, spec=FetchConfig(path=str(tmp_path / "pictures")))
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        made(tmp_path, "mine", knobs=KNOBS, spec=FetchConfig(path=str(tmp_path / "nowhere")))
+    with pytest.raises(ConfigError, match="needs a path"):
+        made(tmp_path, "mine", knobs=KNOBS, spec=FetchConfig())
+
+
+def test_images_outside_class_folders_are_refused(tmp_path):
+    with pytest.raises(DataError, match="one sub-folder of images per class"):
+        made_folder(tmp_path / "a", {"0.png": encoded(picture("a")), "1.png": encoded(picture("b"))})
+    with pytest.raises(DataError, match="beside the class folders"):
+        made_folder(tmp_path / "b", folder_files() | {"stray.png": encoded(picture("stray"))})
+
+
+def test_other_files_and_hidden_files_are_left_out(tmp_path, folder_set):
+    noise = {"class00/notes.txt": b"x", ".trash/1.png": b"x", "class01/.hidden.png": b"x", "Thumbs.db": b"x"}
+    assert made_folder(tmp_path, folder_files() | noise).digest == folder_set.digest
+
+
+def test_an_image_in_two_splits_is_refused_unless_reported(tmp_path):
+    files = folder_files()
+    files |= {f"class{c:02d}/copy.png": encoded(picture("the same")) for c in range(12)}
+    with pytest.raises(DataError, match="lie in two splits"):
+        made_folder(tmp_path / "a", files)
+    assert not (tmp_path / "a/mine.images.npy").exists()
+    for name, content in files.items():
+        write(tmp_path / "b" / name, content)
+    spec = FetchConfig(path=str(tmp_path / "b"), duplicates="report")
+    checks = made(tmp_path, "mine", knobs=KNOBS, spec=spec).manifest["checks"]
+    assert checks["duplicates_across_splits"]["count"] == 4
+    assert checks["duplicates_within_splits"] == 9

@@ -1,0 +1,207 @@
+"""What preparing refuses, leaves out, and records."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pipeline.core.errors import ArtifactError, DataError, UnknownNameError
+from pipeline.data import get
+from pipeline.data.base import Options, open_dataset
+from pipeline.data.fetching import fetch
+from pipeline.data.preparing import mean_and_std, prepare
+from pipeline.data.settings import FetchConfig, PrepareConfig
+from tests.data.test_fetching import without_privileges
+from tests.data.tiny_sources import (
+    SMALL,
+    cifar,
+    encoded,
+    folder_files,
+    made,
+    made_folder,
+    make_mirror,
+    mini_csv,
+    omniglot,
+    outputs,
+    picture,
+    vouch,
+    write,
+    write_tar,
+)
+
+BAD = {"class03/bad.png": b"not an image", "class07/cut.png": encoded(picture("cut", side=40))[:900]}
+
+
+def test_corrupt_images_are_refused_with_a_list(tmp_path):
+    with pytest.raises(DataError) as error:
+        made_folder(tmp_path, folder_files() | BAD)
+    assert "2 of 74 images" in str(error.value)
+    assert all(name in str(error.value) for name in BAD)
+    assert not list(tmp_path.glob("mine.*.npy")) and not (tmp_path / "mine.manifest.json").exists()
+
+
+def test_corrupt_images_are_left_out_on_demand_and_recorded(tmp_path, folder_set):
+    prepared = made_folder(tmp_path, folder_files() | BAD, corrupt="drop")
+    assert [one["source"] for one in prepared.manifest["checks"]["dropped"]] == sorted(BAD)
+    assert prepared.digest == folder_set.digest
+
+
+def test_a_class_with_too_few_images_is_refused_by_name(tmp_path):
+    files = {
+        name: content for name, content in folder_files().items() if name not in ("class05/0.png", "class05/1.png")
+    }
+    with pytest.raises(DataError, match=r"'class05' \(4\)"):
+        made_folder(tmp_path, files, min_images_per_class=5)
+
+
+def test_a_class_that_becomes_too_small_without_its_corrupt_images_is_refused(tmp_path):
+    files = folder_files() | {f"class05/{i}.png": b"broken" for i in range(5)}
+    with pytest.raises(DataError, match=r"'class05' \(1\)"):
+        made_folder(tmp_path, files, corrupt="drop")
+
+
+def test_a_cap_keeps_the_first_images_of_each_class(tmp_path, folder_set):
+    capped = made_folder(tmp_path, max_images_per_class=4)
+    assert len(capped.images) == 12 * 4
+    for class_id in range(12):
+        assert (capped.images[capped.rows_of(class_id)] == folder_set.images[folder_set.rows_of(class_id)[:4]]).all()
+
+
+def test_a_cap_keeps_both_folds_of_the_default(tmp_path):
+    knobs = PrepareConfig(max_images_per_class=20)
+    prepared = made(tmp_path, "doublemnist", knobs=knobs)
+    assert len(prepared.images) == 2000
+    for class_id in (0, 70, 99):
+        assert np.bincount(prepared.folds[prepared.rows_of(class_id)]).tolist() == [10, 10]
+
+
+def test_no_image_is_enlarged_beyond_the_native_size(tmp_path):
+    prepared = made_folder(tmp_path, max_image_size=200)
+    assert prepared.image_size == 84
+
+
+def test_images_that_a_list_names_must_be_in_the_archive(tmp_path):
+    mirror = make_mirror(tmp_path / "mirror", mini_csv)
+    write_tar(mirror / "miniimagenet/images.tar", {"images/other.jpg": b"x"})
+    vouch(mirror)
+    with pytest.raises(DataError, match="lacks 128 of the 128 images that train.csv lists"):
+        made(tmp_path, "miniimagenet", mirror=mirror)
+
+
+def test_a_truncated_source_is_an_error_that_names_it(tmp_path):
+    mirror = make_mirror(tmp_path / "mirror", mini_csv)
+    path = mirror / "miniimagenet/images.tar"
+    path.write_bytes(path.read_bytes()[:20_000])
+    vouch(mirror)
+    with pytest.raises(DataError, match=r"images\.tar.*truncated"):
+        made(tmp_path, "miniimagenet", mirror=mirror)
+
+
+def test_a_missing_class_is_an_error(tmp_path):
+    import zipfile
+
+    mirror = make_mirror(tmp_path / "mirror", omniglot)
+    path = mirror / "omniglot/images_background.zip"
+    with zipfile.ZipFile(path) as archive:
+        kept = {name: archive.read(name) for name in archive.namelist() if "Angelic/" not in name}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in kept.items():
+            archive.writestr(name, content)
+    vouch(mirror)
+    with pytest.raises(DataError, match="lacks 10 of 1623 classes, e.g. 'Angelic/"):
+        made(tmp_path, "omniglot", mirror=mirror)
+
+
+def test_omniglots_characters_can_be_turned_into_four_classes_each(tmp_path):
+    mirror = make_mirror(tmp_path / "mirror", omniglot)
+    knobs = PrepareConfig(max_image_size=8, min_images_per_class=2, rotations=True)
+    prepared = made(tmp_path, "omniglot", mirror=mirror, knobs=knobs)
+    assert [prepared.n_classes(split) for split in ("base", "validation", "novel")] == [4112, 688, 1692]
+    upright, *turned = (
+        prepared.images[prepared.rows_of(prepared.class_names.index(f"Angelic/character01/rot{angle:03d}"))[0]]
+        for angle in (0, 90, 180, 270)
+    )
+    for quarter, image in enumerate(turned, 1):
+        assert (image == np.rot90(upright, quarter)).all()
+
+
+def test_strokes_of_omniglot_are_light_on_dark(tmp_path):
+    prepared = made(tmp_path, "omniglot", mirror=make_mirror(tmp_path / "mirror", white_omniglot))
+    assert not prepared.images[0].any() and prepared.images.any()
+
+
+def white_omniglot(mirror):
+    """Omniglot with a white sheet as the first drawing of each class."""
+    import zipfile
+
+    omniglot(mirror)
+    blank = encoded(np.full((14, 14), 255, dtype=np.uint8))
+    for path in (mirror / "omniglot").glob("*.zip"):
+        with zipfile.ZipFile(path) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, blank if name.endswith("_01.png") else content)
+
+
+def test_near_duplicates_across_splits_are_counted(tmp_path):
+    shade = np.tile(np.arange(0, 100, 10, dtype=np.uint8)[None, :, None], (10, 1, 3))
+    files = folder_files() | {f"class{c:02d}/near.png": encoded(shade + np.uint8(c % 2)) for c in range(12)}
+    for name, content in files.items():
+        write(tmp_path / "pictures" / name, content)
+    spec = FetchConfig(path=str(tmp_path / "pictures"), duplicates="report")
+    checks = made(tmp_path, "mine", spec=spec).manifest["checks"]
+    total = checks["duplicates_across_splits"]["count"] + checks["near_duplicates_across_splits"]["count"]
+    assert checks["near_duplicates_across_splits"]["count"] > 0 and total >= 4
+
+
+def test_blank_images_are_refused(tmp_path):
+    files = {f"class{c:02d}/{i}.png": encoded(np.zeros((9, 9, 3), np.uint8)) for c in range(12) for i in range(3)}
+    for name, content in files.items():
+        write(tmp_path / "pictures" / name, content)
+    spec = FetchConfig(path=str(tmp_path / "pictures"), duplicates="report")
+    with pytest.raises(DataError, match="blank"):
+        made(tmp_path, "mine", spec=spec)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mean_and_std_are_those_of_all_pixels(channels):
+    images = np.random.default_rng(0).integers(0, 256, (600, 5, 5, channels), dtype=np.uint8)
+    mean, std = mean_and_std(images)
+    assert len(mean) == len(std) == 3
+    assert np.allclose(mean, (images / 255).mean(axis=(0, 1, 2)))
+    assert np.allclose(std, (images / 255).std(axis=(0, 1, 2)))
+
+
+def test_an_unknown_data_set_is_an_error_that_suggests_the_nearest():
+    with pytest.raises(UnknownNameError, match="Did you mean 'miniimagenet'"):
+        open_dataset({"family": "miniimagnet"})
+
+
+def test_a_raw_archive_that_cannot_be_read_is_an_error(tmp_path):
+    write(tmp_path / "raw.tar", b"x")
+    (tmp_path / "raw.tar").chmod(0)
+    for folder in (*tmp_path.parents[:2], tmp_path):
+        folder.chmod(0o777)
+    with without_privileges(), pytest.raises(ArtifactError, match="No permission to read"):
+        prepare(get("fc100")(), "fc100", tmp_path / "raw.tar", **outputs(tmp_path, "fc100"))
+
+
+def test_a_full_disk_while_preparing_is_explained_and_leaves_nothing_behind(tmp_path):
+    """The limit on file sizes stops the writing half way, as a full disk does."""
+    fetch(get("fc100")(Options(SMALL)), "fc100", tmp_path / "raw.tar", mirror=make_mirror(tmp_path / "mirror", cifar))
+    program = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))\n"
+        "from pipeline.core.errors import DiskFullError\n"
+        "from pipeline.data.base import open_dataset\n"
+        "from pipeline.data.preparing import prepare\n"
+        "dataset = open_dataset({'family': 'fc100', 'prepare': {'min_images_per_class': 2}})\n"
+        "files = {kind: sys.argv[2] + '/' + kind for kind in ('images', 'index', 'manifest')}\n"
+        "try: prepare(dataset, 'fc100', sys.argv[1], **files)\n"
+        "except DiskFullError as error: print('explained:', error)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "raw.tar"), str(tmp_path / "prepared")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "explained:" in answer.stdout
+    assert list((tmp_path / "prepared").iterdir()) == []

@@ -1,0 +1,238 @@
+"""Small stand-ins for every data set's files, in every accepted layout, as a mirror would hold them."""
+
+import csv
+import hashlib
+import io
+import pathlib
+import pickle
+import tarfile
+import zipfile
+
+import numpy as np
+from PIL import Image
+
+from pipeline.core.types import SPLITS
+from pipeline.data import get
+from pipeline.data.base import Options, read_split
+from pipeline.data.cifar import ARCHIVE
+from pipeline.data.fetching import fetch
+from pipeline.data.miniimagenet import CACHE_OF, LIST_OF, RFS_OF
+from pipeline.data.prepared import PreparedSet
+from pipeline.data.preparing import prepare
+from pipeline.data.settings import FetchConfig, PrepareConfig
+from pipeline.data.tieredimagenet import WORD_OF
+
+PER_CLASS = 2
+SIDE = 10
+SMALL = PrepareConfig(max_image_size=8, min_images_per_class=2)
+
+
+def picture(*name, side=SIDE, channels=3) -> np.ndarray:
+    """An image that belongs to its name alone."""
+    seed = int.from_bytes(hashlib.sha256(repr(name).encode()).digest()[:8], "big")
+    shape = (side, side, channels) if channels > 1 else (side, side)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+def write(path: pathlib.Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def write_tar(path: pathlib.Path, files: dict[str, bytes], mode: str = "w") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def write_zip(path: pathlib.Path, files: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+
+
+def vouch(mirror: pathlib.Path) -> None:
+    """Write the mirror's SHA256SUMS over all it holds."""
+    files = sorted(path for path in mirror.rglob("*") if path.is_file() and path.name != "SHA256SUMS")
+    lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  ./{f.relative_to(mirror)}\n" for f in files]
+    (mirror / "SHA256SUMS").write_text("".join(lines))
+
+
+def rows_by_split(name: str):
+    """split -> [(class, number of the image in it)] of the published class list."""
+    rows = {split: [] for split in SPLITS}
+    for class_name, split in read_split(name).items():
+        rows[split] += [(class_name, number) for number in range(PER_CLASS)]
+    return rows
+
+
+def stacked(rows) -> np.ndarray:
+    return np.stack([picture(*row) for row in rows])
+
+
+def numbers(rows) -> list[int]:
+    order = {class_name: i for i, class_name in enumerate(dict.fromkeys(c for c, _ in rows))}
+    return [order[class_name] for class_name, _ in rows]
+
+
+def mini_csv(mirror: pathlib.Path) -> None:
+    images = {}
+    for split, rows in rows_by_split("miniimagenet").items():
+        text = io.StringIO()
+        table = csv.writer(text)
+        table.writerow(["filename", "label"])
+        for class_name, number in rows:
+            table.writerow([f"{class_name}{number:08d}.jpg", class_name])
+            images[f"images/{class_name}{number:08d}.jpg"] = encoded(picture(class_name, number), "JPEG")
+        write(mirror / "miniimagenet" / LIST_OF[split].name, text.getvalue().encode())
+    write_tar(mirror / "miniimagenet/images.tar", images)
+
+
+def class_folder_files(name: str, top: str) -> dict[str, bytes]:
+    return {
+        f"{top}/{split}/{class_name}/{number}.png": encoded(picture(class_name, number))
+        for split, rows in rows_by_split(name).items()
+        for class_name, number in rows
+    }
+
+
+def mini_classes(mirror: pathlib.Path) -> None:
+    write_tar(mirror / "miniimagenet/mini-imagenet.tar.gz", class_folder_files("miniimagenet", "mini-imagenet"), "w:gz")
+
+
+def mini_rfs(mirror: pathlib.Path) -> None:
+    for split, rows in rows_by_split("miniimagenet").items():
+        content = {"data": stacked(rows), "labels": numbers(rows)}
+        write(mirror / "miniimagenet" / RFS_OF[split].name, pickle.dumps(content, protocol=2))
+
+
+def mini_cache(mirror: pathlib.Path) -> None:
+    for split, rows in rows_by_split("miniimagenet").items():
+        of_class = {c: [i for i, row in enumerate(rows) if row[0] == c] for c, _ in rows}
+        content = {"image_data": stacked(rows), "class_dict": of_class}
+        write(mirror / "miniimagenet" / CACHE_OF[split].name, pickle.dumps(content, protocol=2))
+
+
+def tiered_arrays(mirror: pathlib.Path) -> None:
+    for split, rows in rows_by_split("tieredimagenet").items():
+        file = io.BytesIO()
+        np.savez_compressed(file, images=stacked(rows))
+        write(mirror / f"tieredimagenet/{WORD_OF[split]}_images.npz", file.getvalue())
+        labels = pickle.dumps({"labels": numbers(rows)}, protocol=2)
+        write(mirror / f"tieredimagenet/{WORD_OF[split]}_labels.pkl", labels)
+
+
+def tiered_png_files() -> dict[str, bytes]:
+    files = {}
+    for split, rows in rows_by_split("tieredimagenet").items():
+        images = [np.frombuffer(encoded(picture(*row)), dtype=np.uint8) for row in rows]
+        files[f"{WORD_OF[split]}_images_png.pkl"] = pickle.dumps(images, protocol=2)
+        files[f"{WORD_OF[split]}_labels.pkl"] = pickle.dumps({"label_specific": np.array(numbers(rows))}, protocol=2)
+    return files
+
+
+def tiered_authors(mirror: pathlib.Path) -> None:
+    files = {f"tiered-imagenet/{name}": content for name, content in tiered_png_files().items()}
+    write_tar(mirror / "tieredimagenet/tiered-imagenet.tar", files)
+
+
+def tiered_pngs(mirror: pathlib.Path) -> None:
+    for name, content in tiered_png_files().items():
+        write(mirror / f"tieredimagenet/tiered-imagenet-{name}", content)
+
+
+def tiered_classes(mirror: pathlib.Path) -> None:
+    write_zip(mirror / "tieredimagenet/tieredimagenet.zip", class_folder_files("tieredimagenet", "tieredimagenet"))
+
+
+def cifar(mirror: pathlib.Path) -> None:
+    names = sorted(read_split("cifarfs"))
+    files = {"cifar-100-python/meta": pickle.dumps({"fine_label_names": names, "coarse_label_names": []}, protocol=2)}
+    for part in ("train", "test"):
+        pixels = np.stack([picture(part, name, side=32).transpose(2, 0, 1).reshape(-1) for name in names])
+        content = {"data": pixels, "fine_labels": list(range(100)), "filenames": names}
+        files[f"cifar-100-python/{part}"] = pickle.dumps(content, protocol=2)
+    write_tar(mirror / ARCHIVE.name, files, "w:gz")
+
+
+def omniglot(mirror: pathlib.Path) -> None:
+    parts = {"images_background": {}, "images_evaluation": {}}
+    for i, character in enumerate(read_split("omniglot")):
+        part = ("images_background", "images_evaluation")[i % 2]
+        for number in range(PER_CLASS):
+            drawing = Image.fromarray(picture(character, number, side=14, channels=1)).convert("1")
+            file = io.BytesIO()
+            drawing.save(file, "PNG")
+            parts[part][f"{part}/{character}/{i:04d}_{number + 1:02d}.png"] = file.getvalue()
+    for part, files in parts.items():
+        write_zip(mirror / f"omniglot/{part}.zip", files)
+
+
+def folder_files(n_classes: int = 12, per_class: int = 6, channels: int = 3, side: int = SIDE) -> dict[str, bytes]:
+    """Files of a user's folder: class0/0.png, ..."""
+    return {
+        f"class{c:02d}/{i}.png": encoded(picture("user", c, i, side=side, channels=channels))
+        for c in range(n_classes)
+        for i in range(per_class)
+    }
+
+
+BUILDERS = {
+    ("miniimagenet", "csv and images"): mini_csv,
+    ("miniimagenet", "class folders"): mini_classes,
+    ("miniimagenet", "RFS pickles"): mini_rfs,
+    ("miniimagenet", "cached pickles"): mini_cache,
+    ("tieredimagenet", "arrays"): tiered_arrays,
+    ("tieredimagenet", "authors' archive"): tiered_authors,
+    ("tieredimagenet", "PNG pickles"): tiered_pngs,
+    ("tieredimagenet", "class folders"): tiered_classes,
+    ("cifarfs", "python"): cifar,
+    ("fc100", "python"): cifar,
+    ("omniglot", "zip archives"): omniglot,
+}
+
+
+def make_mirror(folder: pathlib.Path, *builders) -> pathlib.Path:
+    """A mirror folder, vouched for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for builder in builders:
+        builder(folder)
+    vouch(folder)
+    return folder
+
+
+def outputs(folder: pathlib.Path, name: str) -> dict[str, pathlib.Path]:
+    return {
+        "images": folder / f"{name}.images.npy",
+        "index": folder / f"{name}.index.csv",
+        "manifest": folder / f"{name}.manifest.json",
+    }
+
+
+def made(folder, name, *, mirror=None, knobs=SMALL, spec=None, n_workers=1) -> PreparedSet:
+    """Fetch, prepare and open a data set (with `spec`, a user's folder) in a working folder."""
+    dataset = get("image_folder" if spec is not None else name)(Options(prepare=knobs, folder=spec))
+    raw = folder / f"{name}.tar"
+    fetch(dataset, name, raw, mirror=mirror)
+    files = outputs(folder, name)
+    prepare(dataset, name, raw, **files, n_workers=n_workers)
+    return PreparedSet.open(**files, verify=True)
+
+
+def made_folder(folder: pathlib.Path, files: dict[str, bytes] | None = None, **knobs) -> PreparedSet:
+    """A prepared set of a user's folder with these files."""
+    pictures = folder / "pictures"
+    for name, content in (files or folder_files()).items():
+        write(pictures / name, content)
+    settings = {"max_image_size": 8, "min_images_per_class": 2} | knobs
+    return made(folder, "mine", knobs=PrepareConfig(**settings), spec=FetchConfig(path=str(pictures), title="Mine"))
