@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 MOST_PAIRS = 1 << 24
 """Largest matrix of position pairs that is formed, in entries."""
@@ -31,7 +31,7 @@ class LinearMap:
         return 1
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x, weight, bias)
+        return functional.linear(x, weight, bias)
 
     def input_gradient(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         return gradient @ weight
@@ -56,14 +56,14 @@ class Convolution:
     n_groups: int
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.n_groups)
+        return functional.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.n_groups)
 
     def input_gradient(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Gradient at the input (n c_in h w) from the one at the output."""
         if self._turns(weight):
             # CPU libraries have no fast backward for dilated depthwise convolutions, but a fast forward
             padding = tuple(d * (k - 1) - p for d, k, p in zip(self.dilation, self.kernel, self.padding, strict=True))
-            return F.conv2d(gradient, weight.flip(2, 3), None, 1, padding, self.dilation, self.n_groups)
+            return functional.conv2d(gradient, weight.flip(2, 3), None, 1, padding, self.dilation, self.n_groups)
         return torch.ops.aten.convolution_backward(
             gradient,
             x,
@@ -88,7 +88,7 @@ class Convolution:
         (p_h, p_w), (s_h, s_w), (d_h, d_w) = self.padding, self.stride, self.dilation
         h, w = gradient.shape[2:]
         if p_h or p_w:
-            x = F.pad(x, (p_w, p_w, p_h, p_h))
+            x = functional.pad(x, (p_w, p_w, p_h, p_h))
         for i, j in itertools.product(range(self.kernel[0]), range(self.kernel[1])):
             rows = slice(i * d_h, i * d_h + (h - 1) * s_h + 1, s_h)
             columns = slice(j * d_w, j * d_w + (w - 1) * s_w + 1, s_w)

@@ -10,11 +10,7 @@ from pipeline.kernels.engines import ENGINES
 from pipeline.kernels.errors import KernelError, UnsupportedLayerError
 
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
-_NORMS = tuple(
-    getattr(nn, name)
-    for name in ("GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm", "CrossMapLRN2d")
-    if hasattr(nn, name)
-) + (nn.modules.batchnorm._NormBase,)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 @dataclass(frozen=True)
@@ -63,9 +59,7 @@ def ntk(
     with torch.enable_grad(), _full_precision(images):
         grams = ENGINES.get(engine)(whole, weights_of(whole), images.detach(), low_memory=low_memory)
     if not grams:
-        raise KernelError(
-            f"No weight of {type(network).__name__} took part in its outputs, so it has no tangent kernel."
-        )
+        raise KernelError(f"No weight of {type(network).__name__} took part in its outputs, it has no tangent kernel.")
     theta = torch.stack(list(grams.values())).sum(0)
     return NtkResult(theta, None if head is None else grams["head.weight"])
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from pipeline.kernels import layers
@@ -132,7 +132,7 @@ def _linear(tally, input, weight, bias=None):
     return _Weighted.apply(tally.anchor, input, weight.detach(), bias, layer, name, tally)
 
 
-_RULES: dict[Callable, Callable[..., Tensor]] = {F.conv2d: _conv2d, F.linear: _linear}
+_RULES: dict[Callable, Callable[..., Tensor]] = {functional.conv2d: _conv2d, functional.linear: _linear}
 
 
 def _name_of(tally: _Tally, weight: Tensor, function: str, x: Tensor) -> str | None:
@@ -173,5 +173,5 @@ def _pad_same(x: Tensor, kernel: tuple[int, int], dilation: tuple[int, int]) -> 
     total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
     odd = [t % 2 for t in total]
     if any(odd):
-        x = F.pad(x, (0, odd[1], 0, odd[0]))
+        x = functional.pad(x, (0, odd[1], 0, odd[0]))
     return x, (total[0] // 2, total[1] // 2)
