@@ -133,11 +133,16 @@ def draw_cell(cell: Mapping[str, Any]) -> Svg:
     bottom = top + max(y for route in [points, *routes] for _, y in route) + tallest / 2 + MARGIN
     heading = cell["name"] if chain else f"{cell['name']} cell"
     drawing = Svg(left + max(x for x, _ in points) + left, bottom, heading)
+    places = []
     for index, (start, end, operation) in enumerate(edges):
         (x1, y1), *middle, (x2, y2) = ((x + left, y + top) for x, y in routes[index])
         begin = (x1 + sizes[start][0] / 2, y1 + leave[index])
         finish = (x2 - sizes[end][0] / 2 - 7, y2 + enter[index])
-        _draw_edge(drawing, operation, [begin, *middle, finish])
+        places.append(_draw_edge(drawing, operation, [begin, *middle, finish]))
+    # names after all lines, so that none is crossed out
+    for (_, _, operation), (x, y, anchor) in zip(edges, places, strict=True):
+        if operation not in PLAIN:
+            drawing.text(x, y, operation, f"halo small f{hue(operation)}", anchor)
     for (x, y), (width, height), label in zip(points, sizes, nodes, strict=True):
         drawing.box(x + left - width / 2, y + top - height / 2, width, height, "node")
         drawing.label(x + left, y + top + 4, label)
@@ -145,8 +150,8 @@ def draw_cell(cell: Mapping[str, Any]) -> Svg:
     return drawing
 
 
-def _draw_edge(drawing: Svg, operation: str, route: list) -> None:
-    """One edge with its arrow head and, unless it carries no operation, its name."""
+def _draw_edge(drawing: Svg, operation: str, route: list) -> tuple[float, float, str]:
+    """One edge with its arrow head. Returns where its name goes: x, y and what of the name lies at x."""
     plain, colour = operation in PLAIN, hue(operation)
     (x1, y1), (x, y) = route[0], route[-1]
     line, head = ("rule", "faint") if plain else (f"s{colour}", f"f{colour}")
@@ -163,8 +168,7 @@ def _draw_edge(drawing: Svg, operation: str, route: list) -> None:
         drawing.path(_curve(route), line, 1.5 if plain else 2.0, dash(operation), tip=operation or None)
         place, anchor = (x - 2, y - 4), "end"
     drawing.polygon([(x + 7, y), (x - 1, y - 4), (x - 1, y + 4)], head)
-    if not plain:
-        drawing.text(*place, operation, f"halo small f{colour}", anchor)
+    return *place, anchor
 
 
 def draw_legend(operations: Sequence[str], width: float) -> Svg:

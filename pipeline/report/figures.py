@@ -1,5 +1,6 @@
 """Plots of the report, as SVG: accuracies with their intervals, the trace of a search, the course of a training."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,8 +138,7 @@ def trace_figure(trace, title: str) -> str | None:
     figure = Svg(width, 34 + panel * len(names) + 22, title)
     figure.text(12, 16, title, "title")
     _trace_legend(figure, width)
-    rounds = sorted(trace["round"].dropna().unique())
-    share = (width - left - 16) / len(rounds)
+    bands = _round_bands(trace, left, width - 16)
     for index, name in enumerate(names):
         top = 40 + panel * index
         part = trace[numpy.isfinite(trace[name].astype(float))]
@@ -147,10 +147,17 @@ def trace_figure(trace, title: str) -> str | None:
             continue
         up = _axis(part[name].tolist(), top + panel - 22, top + 12)
         _ticks_and_name(figure, up, name, left, width)
-        for place, number in enumerate(rounds):
-            _round_dots(figure, part[part["round"] == number], name, up, left + share * place, share)
-    _round_numbers(figure, rounds, left, share)
+        for number, (start, end) in bands.items():
+            _round_dots(figure, part[part["round"] == number], name, up, start, end - start)
+    _round_numbers(figure, bands)
     return figure.render()
+
+
+def _round_bands(trace, left: float, right: float) -> dict[float, tuple[float, float]]:
+    """Stretch of the width of each round, growing with the square root of its number of candidates."""
+    sizes = trace.groupby("round").size().pow(0.5)
+    ends = (left + (right - left) * sizes.cumsum() / sizes.sum()).tolist()
+    return dict(zip(sizes.index.tolist(), itertools.pairwise([left, *ends]), strict=True))
 
 
 def _trace_legend(figure: Svg, width: float) -> None:
@@ -169,20 +176,30 @@ def _ticks_and_name(figure: Svg, up: Axis, name: str, left: float, width: float)
 def _round_dots(figure: Svg, part, name: str, up: Axis, x: float, share: float) -> None:
     """The values of one round, in the order of their ranks, across the round's share of the width."""
     part = part.sort_values("rank", kind="stable") if "rank" in part else part
+    size = 1.0 if share > 6 * len(part) else 0.75
     for place, (value, event) in enumerate(zip(part[name], part["event"].astype(str), strict=True)):
         across = x + share * (place + 0.5) / (len(part) + 1)
         cut = event.endswith("pruned")
-        figure.circle(across, up(value), 3.2 if cut else 2.2, "f1" if cut else "faint")
+        figure.circle(across, up(value), 3.2 * size if cut else 2.2 * size, "f1" if cut else "faint")
 
 
-def _round_numbers(figure: Svg, rounds: Sequence[float], left: float, share: float) -> None:
-    every = max(1, math.ceil(len(rounds) * 24 / (share * len(rounds))))
-    for place, number in enumerate(rounds):
-        if place:
-            figure.line(left + share * place, 34, left + share * place, figure.height - 40, "rule", 1, "2 4")
-        if place % every == 0:
-            figure.text(left + share * (place + 0.5), figure.height - 24, f"{number:g}", "soft small", "middle")
-    figure.text(left + share * len(rounds) / 2, figure.height - 6, "round of the search", "soft small", "middle")
+def _round_numbers(figure: Svg, bands: Mapping[float, tuple[float, float]]) -> None:
+    last = -math.inf
+    for start, _ in bands.values():
+        figure.line(start, 34, start, figure.height - 40, "rule", 1, "2 4")
+    for number, (start, end) in bands.items():
+        middle = (start + end) / 2
+        if middle - last > 22:
+            figure.text(middle, figure.height - 24, f"{number:g}", "soft small", "middle")
+            last = middle
+    whole = [edge for band in bands.values() for edge in band]
+    figure.text(
+        (whole[0] + whole[-1]) / 2,
+        figure.height - 6,
+        "round of the search, candidates in order of rank",
+        "soft small",
+        "middle",
+    )
 
 
 def line_figure(
