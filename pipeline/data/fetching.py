@@ -242,20 +242,15 @@ def listing_digest(listing: Sequence[tuple[str, str]]) -> str:
 
 def how_to_provide(dataset, name: str, at_hand: dict[str, list], mirror: Mirror | None) -> str:
     """What is wanted, its checksum, where to get it and where to put it."""
-    place = mirror.folder if mirror else pathlib.Path("MIRROR")
-    lines = [f"{dataset.title} can be provided by hand, in one of these forms:"]
-    for layout in dataset.layouts:
-        lines.append(f"- {layout.name}:")
-        for source, found in zip(layout.sources, at_hand[layout.name], strict=True):
-            if found is None:
-                lines.append(
-                    f"    {place / name / source.name}  ({published(source)})  from {source.url or source.page}"
-                )
-    lines.append(
-        f"Put the files there and run the same command again; a file without the published checksum must be listed in "
-        f"{place / SUMS_FILE}."
-        + ("" if mirror else " MIRROR is a folder of yours, named by data.mirror in params.yaml.")
-    )
+    root = mirror.folder if mirror else pathlib.Path("MIRROR")
+    lines = [f"{dataset.title} is taken from the folder {root / name} when the files of one of these forms lie there:"]
+    for number, layout in enumerate(dataset.layouts, 1):
+        missing = [s for s, found in zip(layout.sources, at_hand[layout.name], strict=True) if found is None]
+        wanted = ", ".join(f"{s.name} ({published(s)}; {s.url or s.page})" for s in missing)
+        lines.append(f"({number}) {layout.name}: {wanted}.")
+    lines.append(f"A file without the published checksum must be listed in {root / SUMS_FILE}.")
+    if mirror is None:
+        lines.append("MIRROR is a folder of yours; name it by data.mirror in params.yaml.")
     return "\n".join(lines)
 
 

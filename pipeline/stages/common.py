@@ -50,6 +50,17 @@ def read_params(path: str | os.PathLike) -> Frozen:
         ) from None
 
 
+def read_params_for(dataset: str, path: str | os.PathLike) -> Frozen:
+    """`read_params`, for a job on `dataset`. Raises ConfigError when the file belongs to another data set."""
+    frozen = read_params(path)
+    if frozen.dataset != dataset:
+        raise ConfigError(
+            f"{path} holds the parameters of the data set '{frozen.dataset}', but --dataset is '{dataset}'. "
+            "Give the file that belongs to it."
+        )
+    return frozen
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where to find bytes and on what to compute; never part of what is computed.

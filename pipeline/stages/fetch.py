@@ -2,7 +2,7 @@
 
 from pipeline.data.base import open_dataset
 from pipeline.data.fetching import fetch
-from pipeline.stages.common import machine, read_params
+from pipeline.stages.common import machine, read_params_for
 
 
 def add_arguments(parser) -> None:
@@ -12,5 +12,5 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
-    frozen = read_params(arguments.params)
+    frozen = read_params_for(arguments.dataset, arguments.params)
     fetch(open_dataset(frozen.params), arguments.dataset, arguments.out, mirror=machine().mirror)

@@ -3,7 +3,7 @@
 from pipeline.core.device import n_cores
 from pipeline.data.base import open_dataset
 from pipeline.data.preparing import prepare
-from pipeline.stages.common import add_prepared_arguments, machine, read_params
+from pipeline.stages.common import add_prepared_arguments, machine, read_params_for
 
 
 def add_arguments(parser) -> None:
@@ -14,7 +14,7 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
-    frozen = read_params(arguments.params)
+    frozen = read_params_for(arguments.dataset, arguments.params)
     prepare(
         open_dataset(frozen.params),
         arguments.dataset,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pipeline.core.artifacts import sha256
-from pipeline.core.errors import DataError
+from pipeline.core.errors import ConfigError, DataError
 from tests.data.tiny_sources import cifar, make_mirror
 from tests.stages.frozen import freeze, run
 
@@ -22,6 +22,11 @@ def test_the_mirrors_variable_says_where_and_not_what(tmp_path, monkeypatch):
     (tmp_path / "build/machine.json").write_text(json.dumps({"mirror": str(tmp_path / "moved")}))
     run("fetch", dataset="fc100", params=params, out="data/raw/b.tar")
     assert sha256("data/raw/a.tar") == sha256("data/raw/b.tar")
+
+
+def test_parameters_of_another_data_set_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="of the data set 'fc100', but --dataset is 'cifarfs'"):
+        run("fetch", dataset="cifarfs", params=freeze(tmp_path, "fetch", "fc100"), out=tmp_path / "raw.tar")
 
 
 def test_a_variable_that_names_no_folder_is_an_error(tmp_path, monkeypatch):
