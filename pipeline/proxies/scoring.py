@@ -94,7 +94,7 @@ class Reading:
     Attributes:
         values: by indicator.
         origins: by indicator, of the trial's origins; empty without them.
-        seconds: time it took.
+        seconds: device time it took: of the processor's core, or on an accelerator the time that passed.
         n_evaluations: networks measured, counted once per indicator.
         peak_mib: largest resident memory of the measuring process so far.
     """
@@ -131,15 +131,17 @@ class SupernetScorer:
         chance: Chance,
     ):
         self.proxies, self.networks, self.draw, self.chance = dict(proxies), dict(networks), draw, chance
+        on_processor = all(p.device.type == "cpu" for network in networks.values() for p in network.parameters())
+        self._clock = time.process_time if on_processor else time.perf_counter
         self._weights: dict[str, tuple] = {}
         self._batches: dict[str, tuple[tuple, Any]] = {}
 
     def measure(self, trial: Trial) -> Reading:
         """All indicators of a trial; the same numbers in whatever process and order trials are measured."""
-        start = time.perf_counter()
+        start = self._clock()
         origins = {name: self._value(name, mask, "origin", trial) for name, mask in (trial.origins or {}).items()}
         values = {name: self._value(name, mask, "candidate", trial) for name, mask in trial.masks.items()}
-        return Reading(values, origins, time.perf_counter() - start, len(values) + len(origins), peak_memory_mib())
+        return Reading(values, origins, self._clock() - start, len(values) + len(origins), peak_memory_mib())
 
     def _value(self, name: str, mask: torch.Tensor, role: str, trial: Trial) -> float:
         proxy = self.proxies[name]

@@ -44,7 +44,7 @@ class Journal:
         stability: how far repeats agreed, see `pipeline.strategies.stability`.
         wall_seconds: time spent, over all runs that were resumed; what a killed run did after its last checkpoint is
             done again and counted once.
-        device_seconds: time spent measuring, added over processes.
+        device_seconds: seconds of all processor cores, or of the accelerator, spent measuring.
         network_evaluations: networks measured, counted once per indicator.
         peak_memory_mib: largest resident memory of a process times the number of processes.
         not_finite: measured numbers that were none, by indicator.
