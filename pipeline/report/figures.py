@@ -193,13 +193,8 @@ def _round_numbers(figure: Svg, bands: Mapping[float, tuple[float, float]]) -> N
             figure.text(middle, figure.height - 24, f"{number:g}", "soft small", "middle")
             last = middle
     whole = [edge for band in bands.values() for edge in band]
-    figure.text(
-        (whole[0] + whole[-1]) / 2,
-        figure.height - 6,
-        "round of the search, candidates in order of rank",
-        "soft small",
-        "middle",
-    )
+    label = "round of the search, candidates in order of rank"
+    figure.text((whole[0] + whole[-1]) / 2, figure.height - 6, label, "soft small", "middle")
 
 
 def line_figure(
