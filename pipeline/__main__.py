@@ -17,9 +17,10 @@ STAGES = sorted(
 
 
 def fail(message: str) -> int:
-    """Print one paragraph to standard error; returns the exit code."""
-    paragraph = textwrap.fill(" ".join(message.split()), width=100, break_long_words=False, break_on_hyphens=False)
-    print(f"\nerror: {paragraph}", file=sys.stderr)
+    """Print one paragraph, lines of a list kept apart, to standard error; returns the exit code."""
+    wrap = {"width": 100, "break_long_words": False, "break_on_hyphens": False, "subsequent_indent": "  "}
+    lines = [textwrap.fill(" ".join(line.split()), **wrap) for line in message.splitlines() if line.strip()]
+    print("\nerror: " + "\n".join(lines), file=sys.stderr)
     return 1
 
 
