@@ -72,8 +72,9 @@ def main(argv: list[str]) -> int:
         if not out_of_memory(error):
             raise
         return fail(
-            f"Out of memory ({str(error).splitlines()[0] if str(error) else 'no more memory'}). Lower train.batch_size, "
-            "network.channels or search.<method>.channels, set search.<method>.low_memory, or take a larger machine. "
+            f"Out of memory ({str(error).splitlines()[0] if str(error) else 'no more memory'}). "
+            "Lower train.batch_size, network.channels or search.<method>.channels, set search.<method>.low_memory, "
+            "or take a larger machine. "
             "Finished epochs and rounds are kept: the same command goes on from there."
         )
 
