@@ -14,7 +14,9 @@ PREPARED = {
     "index": "data/prepared/{dataset}.index.csv",
     "manifest": "data/prepared/{dataset}.manifest.json",
 }
-PREPARED_ARGUMENTS = "--images {input.images} --index {input.index} --manifest {input.manifest}"
+PREPARED_ARGUMENTS = (
+    "--images {input.images} --index {input.index} --manifest {input.manifest}"
+)
 
 
 wildcard_constraints:

@@ -25,9 +25,9 @@ rule prepare:
         "logs/prepare_{dataset}.log",
     benchmark:
         "logs/prepare_{dataset}.benchmark.tsv"
-    threads: workflow.cores or 1
     conda:
         "../envs/pipeline.yaml"
+    threads: workflow.cores or 1
     message:
         "Preparing the images of {wildcards.dataset}"
     shell:

@@ -11,11 +11,11 @@ rule train:
         "logs/train_{method}_{dataset}.log",
     benchmark:
         "logs/train_{method}_{dataset}.benchmark.tsv"
+    conda:
+        "../envs/pipeline.yaml"
     threads: workflow.cores or 1
     resources:
         gpu=1,
-    conda:
-        "../envs/pipeline.yaml"
     message:
         "Training what {wildcards.method} found for {wildcards.dataset} from scratch"
     shell:
@@ -37,11 +37,11 @@ rule evaluate:
         "logs/evaluate_{method}_{dataset}.log",
     benchmark:
         "logs/evaluate_{method}_{dataset}.benchmark.tsv"
+    conda:
+        "../envs/pipeline.yaml"
     threads: workflow.cores or 1
     resources:
         gpu=1,
-    conda:
-        "../envs/pipeline.yaml"
     message:
         "Testing {wildcards.method} on the stored episodes of {wildcards.dataset}"
     shell:

@@ -1,6 +1,8 @@
 rule report:
     input:
-        rows=expand("results/rows/{method}_{dataset}.csv", method=METHODS, dataset=DATASETS),
+        rows=expand(
+            "results/rows/{method}_{dataset}.csv", method=METHODS, dataset=DATASETS
+        ),
         params=f"{FROZEN}/report.json",
     output:
         page=report(

@@ -10,11 +10,11 @@ rule search:
         "logs/search_{method}_{dataset}.log",
     benchmark:
         "logs/search_{method}_{dataset}.benchmark.tsv"
+    conda:
+        "../envs/pipeline.yaml"
     threads: workflow.cores or 1
     resources:
         gpu=1,
-    conda:
-        "../envs/pipeline.yaml"
     message:
         "Searching an architecture for {wildcards.dataset} with {wildcards.method}"
     shell:
