@@ -118,13 +118,13 @@ def train(
     run = torch.compile(network) if config.compile else network
     todo = range(len(curve) + 1, config.epochs + 1)
     for epoch in track(todo, what, total=config.epochs, done=len(curve)):
-        curve.append(_epoch(network, run, optimiser, images, config, epoch, seed, device))
+        curve.append(run_epoch(network, run, optimiser, images, config, epoch, seed, device))
         after_epoch({"network": network.state_dict(), "optimiser": optimiser.state_dict(), "curve": list(curve)})
     network.eval()
     return curve
 
 
-def _epoch(
+def run_epoch(
     network: nn.Module,
     run: Callable[[Tensor], Tensor],
     optimiser: torch.optim.Optimizer,
@@ -134,6 +134,14 @@ def _epoch(
     seed: int,
     device: torch.device,
 ) -> dict[str, float]:
+    """One pass over the images; returns the epoch's row of the curve.
+
+    Args:
+        network, run: the network, and what is called for its logits: itself, or its compiled form.
+        epoch: from 1; decides learning rate, drop path and all draws.
+
+    Raises TrainingError when the loss is not finite.
+    """
     started = time.perf_counter()
     network.train()
     network.drop_path.probability = drop_path_probability(config, epoch)
