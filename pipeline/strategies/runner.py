@@ -112,7 +112,7 @@ def run(
     context: Context,
     name: str,
     *,
-    save_every: float = SAVE_EVERY_SECONDS,
+    save_every: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Ask, measure and tell until the strategy is finished; trace and cost go to the context's journal.
@@ -120,8 +120,9 @@ def run(
     Args:
         name: names this search in the checkpoint and in messages; a search of the same name under way is resumed and
             ends as if it had never stopped.
-        save_every: seconds between checkpoints inside a round; one is always written after a round.
+        save_every: seconds between checkpoints inside a round, None for 15; one is always written after a round.
     """
+    save_every = SAVE_EVERY_SECONDS if save_every is None else save_every
     state = context.state_of(name)
     results: dict[Hashable, dict] = {}
     if state is not None:

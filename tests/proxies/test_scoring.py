@@ -14,6 +14,15 @@ from tests import tiny_set
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in a search; many small operations on busy cores wait for each other otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def space():
     return spaces.get("darts_fewshot")()
