@@ -1,7 +1,6 @@
 """Test the trained networks on the stored episodes of the novel classes, beside the same networks untrained."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +22,10 @@ from pipeline.core.types import Episode
 from pipeline.data.prepared import PreparedSet
 from pipeline.episodes import files
 from pipeline.episodes.disjoint import disjoint_episodes
+from pipeline.evaluation.estimates import estimate, mean_and_interval
 from pipeline.evaluation.few_shot_test import FrozenFeatures, Outcome, few_shot_test
 from pipeline.evaluation.networks import fresh_network
 from pipeline.evaluation.settings import EvaluateConfig, NetworkConfig, TrainConfig
-from pipeline.evaluation.statistics import hierarchical_bootstrap, mean_ci95, seeds_ci95
 from pipeline.nets.cost import count_backbone_parameters, count_multiply_adds, count_parameters
 from pipeline.stages.common import Frozen, add_prepared_arguments, machine, read_params
 
@@ -96,7 +95,15 @@ def run(arguments) -> None:
     artifacts.write_csv(arguments.accuracies, accuracy_table(job, trained))
     measured = {
         **facts(job, sizes),
-        "accuracy": {str(k): estimate(job, k, trained[READ_OUT][k], disjoint[k]) for k in trained[READ_OUT]},
+        "accuracy": {
+            str(k): estimate(
+                outcomes,
+                disjoint[k],
+                job.evaluate.n_resamples,
+                numpy_stream(frozen.seed, "bootstrap", k),
+            )
+            for k, outcomes in trained[READ_OUT].items()
+        },
         "prototypes": {str(k): mean_and_interval(outcomes) for k, outcomes in trained[SECOND_READ_OUT].items()},
         "untrained": {str(k): mean_and_interval(outcomes) for k, outcomes in untrained.items()},
         "provenance": {
@@ -225,45 +232,6 @@ def size_of(network: nn.Module, prepared: PreparedSet) -> dict[str, int]:
         "total": count_parameters(network),
         "backbone": count_backbone_parameters(network),
         "flops": count_multiply_adds(network, image),
-    }
-
-
-def by_episode(outcomes: Sequence[Outcome]) -> np.ndarray:
-    """Accuracy of each episode, averaged over architectures."""
-    return np.mean([outcome.accuracies for outcome in outcomes], axis=0)
-
-
-def mean_and_interval(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
-    """Mean and 95 % half-width over episodes, None where one episode says nothing about the others."""
-    mean, half = mean_ci95(by_episode(outcomes))
-    return {"mean": mean, "ci95": half if math.isfinite(half) else None}
-
-
-def estimate(job: Job, k_shot: int, outcomes: Sequence[Outcome], disjoint: Sequence[Outcome]) -> dict[str, Any]:
-    """Accuracy of one shot with all its intervals.
-
-    `ci95` is over episodes, of accuracies averaged over architectures; `seeds_ci95` also counts how the architectures
-    differ.
-    """
-    of_seeds = [outcome.accuracies for outcome in outcomes]
-    low, high = hierarchical_bootstrap(
-        np.stack([outcome.images for outcome in outcomes]),
-        np.stack([outcome.classes for outcome in outcomes]),
-        np.stack([outcome.correct for outcome in outcomes]),
-        job.evaluate.n_resamples,
-        numpy_stream(job.frozen.seed, "bootstrap", k_shot),
-    )
-    half = seeds_ci95(of_seeds)[1]
-    once = {**mean_and_interval(disjoint), "n_episodes": len(disjoint[0].correct)} if disjoint else None
-    return {
-        **mean_and_interval(outcomes),
-        "n_episodes": len(outcomes[0].correct),
-        "per_seed": [float(accuracies.mean()) for accuracies in of_seeds],
-        "seeds_ci95": half if math.isfinite(half) else None,
-        "data_aware": {
-            "without_replacement": once,
-            "hierarchical_bootstrap": {"low": low, "high": high, "n_resamples": job.evaluate.n_resamples},
-        },
     }
 
 
