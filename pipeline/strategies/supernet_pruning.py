@@ -29,9 +29,11 @@ class PruningConfig:
         {"laptop": (0,), "gpu": (0, 1, 2), "paper": (0, 1, 2)}, "one search, and one architecture, per seed", low=0
     )
     channels: int = knob(
-        {"laptop": 8, "gpu": 48, "paper": 48}, "channels of the kernel network; below 16 or a multiple of 16", low=1
+        {"laptop": 8, "gpu": 48, "paper": 48}, "channels of the kernel network: 4, 8 or a multiple of 16", low=1
     )
-    image_size: int = knob(32, "side to which images are resized for the kernel", low=8)
+    image_size: int = knob(
+        {"laptop": 24, "gpu": 32, "paper": 32}, "side to which images are resized for the kernel", low=8
+    )
     repeat: int = knob(
         {"laptop": 2, "gpu": 3, "paper": 3}, "draws of weights and images over which changes are averaged", low=1
     )
