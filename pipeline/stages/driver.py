@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.core.device import n_cores
 from pipeline.core.errors import UnknownNameError
 from pipeline.stages.freeze import freeze
 from pipeline.stages.settings import Freezer, grid
@@ -18,12 +19,13 @@ from pipeline.stages.track import refresh
 
 @dataclass(frozen=True)
 class Grid:
-    """What is made without a named target, and what a target may name."""
+    """What is made without a named target, what a target may name, and how many cores a large job takes."""
 
     datasets: list[str]
     methods: list[str]
     dataset_pattern: str
     method_pattern: str
+    threads: int
 
 
 def with_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,6 +71,7 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         methods,
         "|".join(map(re.escape, freezer.datasets)),
         "|".join(map(re.escape, freezer.methods)),
+        (config.get("compute") or {}).get("threads") or n_cores(),
     )
 
 

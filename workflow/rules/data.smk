@@ -27,7 +27,7 @@ rule prepare:
         "logs/prepare_{dataset}.benchmark.tsv"
     conda:
         "../envs/pipeline.yaml"
-    threads: workflow.cores or 1
+    threads: GRID.threads
     message:
         "Preparing the images of {wildcards.dataset}"
     shell:

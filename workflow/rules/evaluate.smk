@@ -13,7 +13,7 @@ rule train:
         "logs/train_{method}_{dataset}.benchmark.tsv"
     conda:
         "../envs/pipeline.yaml"
-    threads: workflow.cores or 1
+    threads: GRID.threads
     resources:
         gpu=1,
     message:
@@ -39,7 +39,7 @@ rule evaluate:
         "logs/evaluate_{method}_{dataset}.benchmark.tsv"
     conda:
         "../envs/pipeline.yaml"
-    threads: workflow.cores or 1
+    threads: GRID.threads
     resources:
         gpu=1,
     message:

@@ -12,7 +12,7 @@ rule search:
         "logs/search_{method}_{dataset}.benchmark.tsv"
     conda:
         "../envs/pipeline.yaml"
-    threads: workflow.cores or 1
+    threads: GRID.threads
     resources:
         gpu=1,
     message:
