@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from pipeline.core.errors import TrainingError
@@ -141,16 +142,18 @@ def few_shot_test(
     predictions: dict[str, list[np.ndarray]] = {name: [] for name in learners}
     starts = range(0, len(episodes), per_chunk)
     features.of_rows(np.unique(np.concatenate([episode.query.ravel() for episode in episodes])))
-    for start in track(starts, what):
-        chunk = episodes[start : start + per_chunk]
-        rows = np.stack([episode.support for episode in chunk])
-        if n_augmented_support:
-            streams = [torch_stream(seed, purpose, rows.shape[2], start + i) for i in range(len(chunk))]
-            supports = features.of_augmented(rows, n_augmented_support, streams)
-        else:
-            supports = features.of_rows(rows)
-        for episode, support in zip(chunk, supports, strict=True):
-            query = features.of_rows(episode.query)
-            for name, learner in learners.items():
-                predictions[name].append(learner(support, query).argmax(-1).numpy())
+    # the learners' problems are so small that BLAS threads wait for each other longer than they work
+    with threadpool_limits(1, user_api="blas"):
+        for start in track(starts, what):
+            chunk = episodes[start : start + per_chunk]
+            rows = np.stack([episode.support for episode in chunk])
+            if n_augmented_support:
+                streams = [torch_stream(seed, purpose, rows.shape[2], start + i) for i in range(len(chunk))]
+                supports = features.of_augmented(rows, n_augmented_support, streams)
+            else:
+                supports = features.of_rows(rows)
+            for episode, support in zip(chunk, supports, strict=True):
+                query = features.of_rows(episode.query)
+                for name, learner in learners.items():
+                    predictions[name].append(learner(support, query).argmax(-1).numpy())
     return {name: Outcome.of(episodes, np.stack(found)) for name, found in predictions.items()}
