@@ -7,11 +7,9 @@ regions can express much. Both are read off untrained networks, so the search tr
 
 from dataclasses import dataclass
 
-from pipeline.core.config import knob
+from pipeline.core.config import BUDGETS, knob
 from pipeline.methods import METHODS
 from pipeline.strategies.supernet_pruning import PruningConfig, base_classes, prune_supernet
-
-BUDGET_ROWS = ("laptop", "gpu", "paper")
 
 
 @dataclass(frozen=True)
@@ -19,17 +17,17 @@ class Config(PruningConfig):
     """Knobs of MetaNTK-NAS. The rows for mini- and tiered-ImageNet with 5 and 8 cells are the published ones."""
 
     algorithm: str = knob(
-        {budget: "maml" for budget in BUDGET_ROWS} | {f"{budget}/8cells": "anil" for budget in BUDGET_ROWS},
+        {budget: "maml" for budget in BUDGETS} | {f"{budget}/8cells": "anil" for budget in BUDGETS},
         "the learner whose kernel is looked at: maml adapts all weights, anil the head alone",
         choices=("maml", "anil"),
     )
     inner_lr_time: float = knob(
-        {budget: 1000.0 for budget in BUDGET_ROWS} | {f"{budget}/miniimagenet/8cells": 1.0 for budget in BUDGET_ROWS},
+        {budget: 1000.0 for budget in BUDGETS} | {f"{budget}/miniimagenet/8cells": 1.0 for budget in BUDGETS},
         "inner learning rate times inner time; 1000 and more mean an inner loop run to its end",
         low=0,
     )
     reg_coef: float = knob(
-        {budget: 1e-3 for budget in BUDGET_ROWS} | {f"{budget}/miniimagenet/8cells": 1e-5 for budget in BUDGET_ROWS},
+        {budget: 1e-3 for budget in BUDGETS} | {f"{budget}/miniimagenet/8cells": 1e-5 for budget in BUDGETS},
         "ridge added to the spectrum of the support's kernel",
         low=0,
     )

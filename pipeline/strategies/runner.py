@@ -30,8 +30,8 @@ class Evaluator(Protocol):
     def measured(self, strategy, results: Results) -> dict[str, Measured]:
         """The finished jobs as the strategy wants them."""
 
-    def rows(self, round: int, results: Results, verdicts: list) -> list[dict[str, Any]]:
-        """Lines of the trace for one round."""
+    def rows(self, number: int, results: Results, verdicts: list) -> list[dict[str, Any]]:
+        """Lines of the trace for round `number`."""
 
 
 @dataclass
@@ -160,9 +160,9 @@ def _steps(strategy, evaluator, context, name, results, n_told, save_every, cloc
 
 def _tell(strategy, evaluator, journal: Journal, results: Results) -> None:
     """Hand one round's results to the strategy, and enter them in the journal."""
-    round, measured = strategy.round, evaluator.measured(strategy, results)
+    number, measured = strategy.round, evaluator.measured(strategy, results)
     verdicts = strategy.tell(measured)
-    journal.rows += evaluator.rows(round, results, verdicts)
+    journal.rows += evaluator.rows(number, results, verdicts)
     journal.device_seconds += sum(result["seconds"] for result in results.values())
     journal.network_evaluations += sum(result["n_evaluations"] for result in results.values())
     journal.peak_memory_mib = max([journal.peak_memory_mib, *(result["peak_mib"] for result in results.values())])

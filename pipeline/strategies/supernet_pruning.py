@@ -124,44 +124,39 @@ class SupernetEvaluator:
             for name in self.names
         }
 
-    def rows(self, round: int, results: Mapping[tuple[int, int], dict], verdicts: list) -> list[dict[str, Any]]:
+    def rows(self, number: int, results: Mapping[tuple[int, int], dict], verdicts: list) -> list[dict[str, Any]]:
         """One line for the origin, where it was measured by itself, and one per candidate, in order of rank."""
         lines = []
         if (0, ORIGIN) in results:
-            origin = [results[repeat, ORIGIN] for repeat in range(self.n_repeats)]
-            lines.append(self._row(round, "origin", None, None, {
-                name: mean([one["values"][name] for one in origin]) for name in self.names
-            }, {}, max(one["elapsed"] for one in origin)))  # fmt: skip
-        for verdict in verdicts:
-            seconds = max(results[repeat, verdict.index]["elapsed"] for repeat in range(self.n_repeats))
-            lines.append(
-                self._row(
-                    round, verdict.event, verdict.candidate, verdict.rank, verdict.values, verdict.changes, seconds
-                )
-            )
+            seen = [results[repeat, ORIGIN]["values"] for repeat in range(self.n_repeats)]
+            values = {name: mean([one[name] for one in seen]) for name in self.names}
+            lines.append(self._line(number, "origin", None, None, values, self._seconds(results, ORIGIN), {}))
+        for one in verdicts:
+            seconds = self._seconds(results, one.index)
+            lines.append(self._line(number, one.event, one.candidate, one.rank, one.values, seconds, one.changes))
         return lines
 
-    def _row(self, round, event, removal, rank, values, changes, seconds) -> dict[str, Any]:
+    def _seconds(self, results: Mapping[tuple[int, int], dict], candidate: int) -> float:
+        """When the last repeat of a candidate was measured."""
+        return round(max(results[repeat, candidate]["elapsed"] for repeat in range(self.n_repeats)), 3)
+
+    def _line(self, number, event, removal, rank, values, seconds, changes) -> dict[str, Any]:
         cell, edge, operation = removal or (None, None, None)
-        row = {
+        line = {
             "seed": self.seed,
-            "round": round,
+            "round": number,
             "event": event,
             "cell": None if removal is None else self.space.cell_types[cell],
             "edge": edge,
             "operation": None if removal is None else self.space.operations[operation],
             **values,
             "rank": rank,
-            "seconds": round_seconds(seconds),
+            "seconds": seconds,
         }
         for name in self.names:
             for repeat in range(self.n_repeats):
-                row[change_column(name, repeat)] = changes[name][repeat] if removal is not None else None
-        return row
-
-
-def round_seconds(seconds: float) -> float:
-    return round(seconds, 3)
+                line[change_column(name, repeat)] = None if removal is None else changes[name][repeat]
+        return line
 
 
 def chance_of(config: PruningConfig, seed: int):

@@ -40,8 +40,8 @@ class ToyEvaluator:
         assert [results[job]["value"] for job in range(len(measured.values))] == measured.values
         return {"quality": measured}
 
-    def rows(self, round, results, verdicts):
-        return [{"round": round, "event": one.event, "candidate": list(one.candidate)} for one in verdicts]
+    def rows(self, number, results, verdicts):
+        return [{"round": number, "event": one.event, "candidate": list(one.candidate)} for one in verdicts]
 
 
 def context(path) -> Context:
