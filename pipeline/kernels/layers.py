@@ -7,12 +7,12 @@ positions t is G_n = sum_t g_n[t] x_n[t]'. Its Gram has two forms with equal res
 - position pairs: K[n, m] = sum_{t, s} (g_n[t]' g_m[s]) (x_n[t]' x_m[s]), about n^2 T^2 (c_in + c_out) products
   (the algebra of ghost norms, Goodfellow 2015, extended from norms to pairs).
 
-`gram` takes the cheaper one.
+`pairs_are_cheaper` says which one costs less.
 """
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,15 +20,16 @@ from torch.nn import functional
 
 MOST_PAIRS = 1 << 24
 """Largest matrix of position pairs that is formed, in entries."""
+SAMPLES_PER_CALL = 3
+"""Samples whose dense kernels' gradients are computed together on a CPU; measured, more leave the caches."""
 
 
 @dataclass(frozen=True)
 class LinearMap:
     """A linear layer on the last axis."""
 
-    @property
-    def n_groups(self) -> int:
-        return 1
+    n_groups = 1
+    n_taps = 1
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return functional.linear(x, weight, bias)
@@ -37,12 +38,12 @@ class LinearMap:
         return gradient @ weight
 
     def taps(self, x: Tensor, gradient: Tensor) -> Iterator[Tensor]:
-        """Inputs (n c_in T) that each tap of the weight meets: here one."""
-        yield x.reshape(len(x), -1, x.shape[-1]).mT
+        """Inputs (n T c_in) that each tap of the weight meets: here one."""
+        yield x.reshape(len(x), -1, x.shape[-1])
 
     def positions(self, gradient: Tensor) -> Tensor:
-        """Output gradients (n c_out T)."""
-        return gradient.reshape(len(gradient), -1, gradient.shape[-1]).mT
+        """Output gradients (n T c_out)."""
+        return gradient.reshape(len(gradient), -1, gradient.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,18 @@ class Convolution:
     dilation: tuple[int, int]
     n_groups: int
 
+    @property
+    def n_taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return functional.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.n_groups)
+        return _convolve(x, weight, bias, self.stride, self.padding, self.dilation, self.n_groups)
 
     def input_gradient(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Gradient at the input (n c_in h w) from the one at the output."""
-        if self._turns(weight):
-            # CPU libraries have no fast backward for dilated depthwise convolutions, but a fast forward
-            padding = tuple(d * (k - 1) - p for d, k, p in zip(self.dilation, self.kernel, self.padding, strict=True))
-            return functional.conv2d(gradient, weight.flip(2, 3), None, 1, padding, self.dilation, self.n_groups)
+        turned = self._turned(gradient, x, weight)
+        if turned is not None:
+            return turned
         return torch.ops.aten.convolution_backward(
             gradient,
             x,
@@ -78,13 +82,37 @@ class Convolution:
             (True, False, False),
         )[0]
 
-    def _turns(self, weight: Tensor) -> bool:
-        fits = all(p <= d * (k - 1) for d, k, p in zip(self.dilation, self.kernel, self.padding, strict=True))
+    def _turned(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
+        """The input gradient as a convolution with the turned kernel, where a CPU is faster that way, else None.
+
+        Its libraries have a fast forward for every geometry, but the backward of small batches and of dilated depthwise
+        convolutions is slow. A stride puts zeros between the gradients of neighbours.
+        """
+        margins = [r - p for r, p in zip(self._reach(), self.padding, strict=True)]
         depthwise = weight.shape[1] == 1 and weight.shape[0] == self.n_groups > 1
-        return depthwise and self.stride == (1, 1) and max(self.dilation) > 1 and fits and not weight.is_cuda
+        pointwise = self.n_groups == 1 and self.kernel == (1, 1)
+        strided = self.stride != (1, 1)
+        dense = self.n_groups == 1 and not strided
+        if (
+            x.device.type != "cpu"
+            or min(margins) < 0
+            or not (dense or pointwise or (depthwise and max(self.dilation) > 1))
+        ):
+            return None
+        turned = weight.flip(2, 3) if depthwise else weight.flip(2, 3).transpose(0, 1)
+        if strided and pointwise:
+            return _spread(_convolve(gradient, turned, None, (1, 1), (0, 0), (1, 1), 1), self.stride, x.shape)
+        if strided:
+            # sizes of the output that stride 1 would give
+            sizes = [size + 2 * p - r for size, p, r in zip(x.shape[2:], self.padding, self._reach(), strict=True)]
+            gradient = _spread(gradient, self.stride, (*gradient.shape[:2], *sizes))
+        return _convolve(gradient, turned, None, (1, 1), tuple(margins), self.dilation, self.n_groups)
+
+    def _reach(self) -> tuple[int, ...]:
+        return tuple(d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True))
 
     def taps(self, x: Tensor, gradient: Tensor) -> Iterator[Tensor]:
-        """Inputs (n c_in T) that each of the kernel's taps meets, T the output positions."""
+        """Inputs (n T c_in) that each of the kernel's taps meets, T the output positions; views where they can be."""
         (p_h, p_w), (s_h, s_w), (d_h, d_w) = self.padding, self.stride, self.dilation
         h, w = gradient.shape[2:]
         if p_h or p_w:
@@ -92,11 +120,13 @@ class Convolution:
         for i, j in itertools.product(range(self.kernel[0]), range(self.kernel[1])):
             rows = slice(i * d_h, i * d_h + (h - 1) * s_h + 1, s_h)
             columns = slice(j * d_w, j * d_w + (w - 1) * s_w + 1, s_w)
-            yield x[:, :, rows, columns].flatten(2)
+            yield self.positions(x[:, :, rows, columns])
 
     def positions(self, gradient: Tensor) -> Tensor:
-        """Output gradients (n c_out T)."""
-        return gradient.flatten(2)
+        """Output gradients (n T c_out)."""
+        if gradient.stride(1) == 1:
+            return gradient.permute(0, 2, 3, 1).flatten(1, 2)
+        return gradient.flatten(2).mT
 
 
 Layer = LinearMap | Convolution
@@ -112,40 +142,157 @@ def gram(layer: Layer, x: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
     """
     if pairs_are_cheaper(layer, gradient, weight):
         return _gram_of_pairs(layer, x, gradient)
-    total = gradient.new_zeros(len(x), len(x))
-    for rows in weight_gradients(layer, x, gradient, weight):
-        total.addmm_(rows, rows.mT)
-    return total
+    total = None
+    for rows in weight_gradients(layer, x, gradient):
+        total = rows @ rows.mT if total is None else total.addmm_(rows, rows.mT)
+    return total[: len(x), : len(x)]
 
 
 def pairs_are_cheaper(layer: Layer, gradient: Tensor, weight: Tensor) -> bool:
     """Whether the form of position pairs needs fewer products than the materialised one, and fits."""
-    n, n_positions = len(gradient), layer.positions(gradient).shape[2]
+    n, n_positions, _ = layer.positions(gradient).shape
     pairs = n * n * n_positions * n_positions
     products = pairs * (weight[0].numel() + weight.shape[0])
     materialised = n * n_positions * weight.numel() + n * n * weight.numel()
     return layer.n_groups == 1 and pairs <= MOST_PAIRS and products < materialised
 
 
-def weight_gradients(layer: Layer, x: Tensor, gradient: Tensor, weight: Tensor) -> Iterator[Tensor]:
-    """Per-sample weight gradients (n, c_out * c_in / n_groups), one tap of the kernel at a time."""
-    n, groups, g = len(x), layer.n_groups, layer.positions(gradient)
-    if groups == 1:
-        for tap in layer.taps(x, gradient):
-            yield torch.bmm(g, tap.mT).flatten(1)
-    elif weight.shape[1] == 1:
-        by_input = g.unflatten(1, (groups, -1))
-        for tap in layer.taps(x, gradient):
-            yield (by_input * tap.unsqueeze(2)).sum(3).flatten(1)
-    else:
-        by_group = g.unflatten(1, (groups, -1)).flatten(0, 1)
-        for tap in layer.taps(x, gradient):
-            yield torch.bmm(by_group, tap.unflatten(1, (groups, -1)).flatten(0, 1).mT).reshape(n, -1)
-
-
 def _gram_of_pairs(layer: Layer, x: Tensor, gradient: Tensor) -> Tensor:
-    n = len(x)
-    inputs = torch.cat(list(layer.taps(x, gradient)), dim=1).mT.flatten(0, 1)
-    outputs = layer.positions(gradient).mT.flatten(0, 1)
+    inputs = torch.cat(list(layer.taps(x, gradient)), dim=2)
+    outputs = layer.positions(gradient)
+    n, n_positions, _ = outputs.shape
+    inputs, outputs = inputs.flatten(0, 1), outputs.flatten(0, 1)
     pairs = (inputs @ inputs.mT) * (outputs @ outputs.mT)
-    return pairs.view(n, len(pairs) // n, n, -1).sum((1, 3))
+    return pairs.view(n, n_positions, n, n_positions).sum((1, 3))
+
+
+def is_depthwise(layer: Layer, weight: Tensor) -> bool:
+    """Whether every channel has a kernel of its own."""
+    return layer.n_groups == weight.shape[0] > 1 and weight.shape[1] == 1
+
+
+def weight_gradients(layer: Layer, x: Tensor, gradient: Tensor) -> Iterator[Tensor]:
+    """Per-sample weight gradients (n' p_k), in blocks that together hold every entry of the weight once.
+
+    n' is n rounded up to a multiple of 16, for which products of rows are a third faster; the rows beyond n are zero.
+    """
+    n, groups, is_map = len(x), layer.n_groups, isinstance(layer, Convolution)
+    depthwise = is_map and groups == x.shape[1] == gradient.shape[1] > 1
+    if depthwise and x.device.type == "cpu":
+        layer, x, gradient = without_dilation(layer, x, gradient)
+        if layer.dilation == (1, 1):
+            yield _as_more_channels(layer, x, gradient)
+            return
+    if is_map and groups == 1 and layer.n_taps > 1 and x.device.type == "cpu" and x.dtype == torch.float32:
+        yield _as_more_groups(layer, x, gradient)
+        return
+    g = layer.positions(gradient)
+    for tap in layer.taps(x, gradient):
+        if groups == 1:
+            rows = _zero_rows(x, n, g.shape[2] * tap.shape[2])
+            torch.bmm(g.mT, tap, out=rows[:n].view(n, g.shape[2], tap.shape[2]))
+        elif depthwise:
+            rows = _zero_rows(x, n, groups)
+            torch.sum(g * tap, dim=1, out=rows[:n])
+        else:
+            by_group = g.unflatten(2, (groups, -1)).permute(0, 2, 3, 1).flatten(0, 1)
+            product = torch.bmm(by_group, tap.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1))
+            rows = _zero_rows(x, n, product[0].numel() * groups)
+            rows[:n] = product.view(n, -1)
+        yield rows
+
+
+def _zero_rows(like: Tensor, n: int, width: int) -> Tensor:
+    rows = like.new_empty(-(-n // 16) * 16, width)
+    rows[n:].zero_()
+    return rows
+
+
+def without_dilation(layer: Convolution, x: Tensor, gradient: Tensor) -> tuple[Convolution, Tensor, Tensor]:
+    """A depthwise convolution without dilation that has the same weight gradients, where there is one.
+
+    With a stride equal to the dilation d only every d-th pixel is read. With stride 1 the pixels fall into d*d grids
+    that do not meet; the result has them on a new first axis.
+    """
+    d = layer.dilation[0]
+    if layer.dilation != (d, d) or d == 1 or layer.padding[0] % d or layer.padding[1] % d:
+        return layer, x, gradient
+    plain = replace(layer, stride=(1, 1), dilation=(1, 1), padding=(layer.padding[0] // d, layer.padding[1] // d))
+    if layer.stride == (d, d):
+        return plain, x[:, :, ::d, ::d], gradient
+    if layer.stride == (1, 1) and not any(size % d for size in (*x.shape[2:], *gradient.shape[2:])):
+        return plain, _grids(x, d), _grids(gradient, d)
+    return layer, x, gradient
+
+
+def _grids(x: Tensor, d: int) -> Tensor:
+    """(d*d n c h/d w/d), a grid after the other, from (n c h w)."""
+    return x.unflatten(3, (-1, d)).unflatten(2, (-1, d)).permute(3, 5, 0, 1, 2, 4).flatten(0, 1)
+
+
+def _as_more_channels(layer: Convolution, x: Tensor, gradient: Tensor) -> Tensor:
+    """Per-sample gradients of a depthwise convolution: those of one with n*c channels, which has a fast rule."""
+    n, c = x.shape[-4:-2]
+    like_weight = x.new_empty(n * c, 1, *layer.kernel)
+    gradients = torch.ops.aten.convolution_backward(
+        _side_by_side(gradient),
+        _side_by_side(x),
+        like_weight,
+        None,
+        layer.stride,
+        layer.padding,
+        (1, 1),
+        False,
+        (0, 0),
+        n * c,
+        (False, True, False),
+    )[1]
+    rows = _zero_rows(x, n, c * layer.n_taps)
+    rows[:n] = gradients.view(n, -1)
+    return rows
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    """(grids, n*c, h, w), channels last in memory, from (grids n c h w) or (n c h w)."""
+    x = x if x.ndim == 5 else x.unsqueeze(0)
+    return x.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
+
+
+def _as_more_groups(layer: Convolution, x: Tensor, gradient: Tensor) -> Tensor:
+    """Per-sample gradients of a dense convolution: those of one with a group per sample, a few samples at a time."""
+    n, c_in, c_out = len(x), x.shape[1], gradient.shape[1]
+    x, gradient = x.contiguous(), gradient.contiguous()
+    rows = _zero_rows(x, n, c_out * c_in * layer.n_taps)
+    for start in range(0, n, SAMPLES_PER_CALL):
+        part = slice(start, min(start + SAMPLES_PER_CALL, n))
+        m = part.stop - part.start
+        gradients = torch.ops.aten.convolution_backward(
+            gradient[part].flatten(0, 1).unsqueeze(0),
+            x[part].flatten(0, 1).unsqueeze(0),
+            x.new_empty(m * c_out, c_in, *layer.kernel),
+            None,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            False,
+            (0, 0),
+            m,
+            (False, True, False),
+        )[1]
+        rows[part] = gradients.view(m, -1)
+    return rows
+
+
+def _convolve(x, weight, bias, stride, padding, dilation, n_groups) -> Tensor:
+    # torch takes its slow path for 1x1 kernels on batches of 16 and less; this asks for oneDNN by name
+    if x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, n_groups)
+    return functional.conv2d(x, weight, bias, stride, padding, dilation, n_groups)
+
+
+def _spread(values: Tensor, stride: tuple[int, int], shape: tuple[int, ...]) -> Tensor:
+    """Zeros (n c h w) of `shape` with `values` at every stride-th row and column."""
+    spread = torch.empty(shape, dtype=values.dtype, memory_format=torch.channels_last).zero_()
+    height, width = ((size - 1) * step + 1 for size, step in zip(values.shape[2:], stride, strict=True))
+    spread[:, :, : height : stride[0], : width : stride[1]] = values
+    return spread

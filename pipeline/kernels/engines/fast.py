@@ -1,8 +1,11 @@
-"""The fast engine: one forward and one backward pass for all samples.
+"""The fast engine: one forward and one backward pass for all images.
 
-Calls of convolutions and linear maps are rerouted, for the time of one forward pass, to an autograd function whose
-backward adds the layer's Gram the moment its output gradient exists and then forgets it. Gradients of weights are
-never formed, operations that do not run cost nothing, and neither modules nor parameters are touched.
+Calls of convolutions and linear maps are rerouted, for the time of the forward pass, to an autograd function whose
+backward takes the layer's Gram the moment its output gradient exists and then forgets both. Gradients of weights are
+never summed over images, operations that do not run cost nothing, and neither modules nor parameters are touched.
+
+Outputs of depthwise convolutions that feed another weighted layer are not kept for the backward pass: computing them
+again costs less than the memory they would take. With `low_memory` the same goes for all weighted layers.
 """
 
 from collections import Counter
@@ -24,9 +27,8 @@ def fast_grams(
     network: nn.Module, weights: dict[str, nn.Parameter], images: Tensor, *, low_memory: bool = False
 ) -> dict[str, Tensor]:
     """Gram (n n) float64 per weight."""
-    if images.device.type == "cpu" and images.ndim == 4:
-        images = images.contiguous(memory_format=torch.channels_last)
-    tally = _Tally(weights, len(images), anchor=images.new_zeros(()).requires_grad_())
+    images = _like_activations(images)
+    tally = _Tally(weights, len(images), anchor=images.new_zeros(()).requires_grad_(), low_memory=low_memory)
     with _Rerouted(tally):
         outputs = network(images)
     if outputs.requires_grad:
@@ -38,48 +40,130 @@ class _Tally:
     """Grams so far.
 
     Attributes:
+        n: number of images.
         anchor: a scalar without effect that every weighted layer depends on, so that each gets an output gradient.
+        low_memory: whether all activations between two weighted layers are computed again rather than kept.
+        uses: how often the forward pass used each weight.
     """
 
-    def __init__(self, weights: dict[str, nn.Parameter], n: int, anchor: Tensor):
+    def __init__(self, weights: dict[str, nn.Parameter], n: int, anchor: Tensor, low_memory: bool):
         self.names = {id(weight): name for name, weight in weights.items()}
-        self.n, self.anchor = n, anchor
+        self.n, self.anchor, self.low_memory = n, anchor, low_memory
         self.uses: Counter[str] = Counter()
         self.grams: dict[str, Tensor] = {}
-        self.rows: dict[str, list[Tensor]] = {}
+        self.gradients: dict[str, list[Tensor]] = {}
 
     def add(self, name: str, layer: layers.Layer, x: Tensor, gradient: Tensor, weight: Tensor) -> None:
-        """Count one use of a weight. Gradients of a weight with several uses are summed before their Gram is taken."""
+        """Take in one use of a weight. The gradients of all its uses are summed before their Gram is taken."""
         if self.uses[name] == 1:
             self.grams[name] = layers.gram(layer, x, gradient, weight).double()
             return
-        new = list(layers.weight_gradients(layer, x, gradient, weight))
-        before = self.rows.get(name)
-        self.rows[name] = new if before is None else [a + b for a, b in zip(before, new, strict=True)]
+        new = list(layers.weight_gradients(layer, x, gradient))
+        before = self.gradients.get(name)
+        self.gradients[name] = new if before is None else [a + b for a, b in zip(before, new, strict=True)]
 
     def close(self) -> dict[str, Tensor]:
         """All Grams, in the order of the network's weights."""
-        for name, rows in self.rows.items():
-            self.grams[name] = sum(block @ block.mT for block in rows).double()
+        for name, blocks in self.gradients.items():
+            self.grams[name] = sum(rows @ rows.mT for rows in blocks)[: self.n, : self.n].double()
         return {name: self.grams[name] for name in self.names.values() if name in self.grams}
+
+
+class _Recipe:
+    """How to compute a layer's output again."""
+
+    def __init__(self, layer: layers.Layer, x: Tensor, weight: Tensor, bias: Tensor | None, output: Tensor):
+        self.layer, self.x, self.weight, self.bias = layer, x, weight, bias
+        self.version = output._version
+
+    def output(self) -> Tensor:
+        return self.layer(self.x, self.weight, self.bias)
 
 
 class _Weighted(torch.autograd.Function):
     """A weighted layer that reports its output gradient to the tally on the way back."""
 
     @staticmethod
-    def forward(ctx, anchor, x, weight, bias, layer, name, tally):
-        ctx.layer, ctx.name, ctx.tally = layer, name, tally
-        ctx.save_for_backward(x, weight)
+    def forward(ctx, anchor, x, weight, bias, layer, name, tally, recipe):
+        ctx.layer, ctx.name, ctx.tally, ctx.recipe = layer, name, tally, recipe
+        ctx.save_for_backward(weight, *(() if recipe else (x,)))
         return layer(x, weight, bias)
 
     @staticmethod
     def backward(ctx, gradient):
-        x, weight = ctx.saved_tensors
+        weight, *kept = ctx.saved_tensors
+        x = kept[0] if kept else ctx.recipe.output()
+        ctx.recipe = None
         gradient = _like_activations(gradient)
         ctx.tally.add(ctx.name, ctx.layer, x, gradient, weight)
         back = ctx.layer.input_gradient(gradient, x, weight) if ctx.needs_input_grad[1] else None
-        return None, back, None, None, None, None, None
+        return None, back, None, None, None, None, None, None
+
+
+def _weighted(tally: _Tally, x: Tensor, weight: Tensor, bias: Tensor | None, layer: layers.Layer, name: str) -> Tensor:
+    recipe = getattr(x, "_recipe", None)
+    if recipe is not None and recipe.version != x._version:
+        recipe = None
+    tally.uses[name] += 1
+    output = _Weighted.apply(tally.anchor, x, weight.detach(), bias, layer, name, tally, recipe)
+    if recipe is None and (tally.low_memory or layers.is_depthwise(layer, weight)):
+        output._recipe = _Recipe(layer, x.detach(), weight.detach(), bias, output)
+    return output
+
+
+class _GroupNorm(torch.autograd.Function):
+    """GroupNorm on maps with the channels last, differentiable in its input only.
+
+    torch's own is slow backwards in this layout, and forwards less exact: it does not centre before it squares, which
+    moves activations near zero to the other side of the next ReLU.
+    """
+
+    @staticmethod
+    def forward(ctx, x, n_groups, weight, bias, eps):
+        n, c, h, w = x.shape
+        ctx.means = _GroupMeans(n_groups, c // n_groups, h * w)
+        ctx.scale = x.new_ones(c) if weight is None else weight
+        shift = x.new_zeros(c) if bias is None else bias
+        x = x.permute(0, 2, 3, 1).flatten(1, 2)
+        mean = ctx.means.of(x.sum(1))
+        centred = x - mean
+        rstd = torch.rsqrt(ctx.means.of((centred * centred).sum(1)) + eps)
+        # the input may be shared with other layers, so keeping it can be free
+        ctx.save_for_backward(x, mean, rstd)
+        output = torch.addcmul(shift, centred, rstd * ctx.scale)
+        return output.unflatten(1, (h, w)).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        # with y = scale x_c rstd + shift: dx = rstd (scale g - <scale g>) - x_c rstd^3 <scale g x_c>
+        x, mean, rstd = ctx.saved_tensors
+        centred = x - mean
+        g = _like_activations(gradient).permute(0, 2, 3, 1)
+        h, w = g.shape[1:3]
+        g = g.flatten(1, 2)
+        offset = -rstd * ctx.means.of(ctx.scale * g.sum(1))
+        slope = -(rstd**3) * ctx.means.of(ctx.scale * (g * centred).sum(1))
+        back = torch.addcmul(offset, g, rstd * ctx.scale).addcmul_(centred, slope)
+        return back.unflatten(1, (h, w)).permute(0, 3, 1, 2), None, None, None, None
+
+
+class _GroupMeans:
+    """Means over the channels of a group and all positions, from sums over positions."""
+
+    def __init__(self, n_groups: int, per_group: int, n_positions: int):
+        self.n_groups, self.per_group, self.n_positions = n_groups, per_group, n_positions
+
+    def of(self, sums: Tensor) -> Tensor:
+        """(n 1 c), every channel with its group's mean, from sums (n c)."""
+        means = sums.unflatten(1, (self.n_groups, self.per_group)).sum(2) / (self.per_group * self.n_positions)
+        return means.repeat_interleave(self.per_group, 1).unsqueeze(1)
+
+
+def _group_norm(tally, input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True):
+    if input.ndim != 4 or input.device.type != "cpu":
+        return torch.group_norm(input, num_groups, weight, bias, eps)
+    parts = [None if part is None else part.detach() for part in (weight, bias)]
+    return _GroupNorm.apply(_like_activations(input), num_groups, *parts, eps)
 
 
 class _Rerouted(TorchFunctionMode):
@@ -121,7 +205,7 @@ def _conv2d(tally, input, weight, bias=None, stride=1, padding=0, dilation=1, gr
     layer = layers.Convolution(kernel, stride, _pair(padding), dilation, groups)
     if name is None:
         return layer(input, weight, bias)
-    return _Weighted.apply(tally.anchor, _like_activations(input), weight.detach(), bias, layer, name, tally)
+    return _weighted(tally, _like_activations(input), weight, bias, layer, name)
 
 
 def _linear(tally, input, weight, bias=None):
@@ -129,14 +213,19 @@ def _linear(tally, input, weight, bias=None):
     layer = layers.LinearMap()
     if name is None:
         return layer(input, weight, bias)
-    return _Weighted.apply(tally.anchor, input, weight.detach(), bias, layer, name, tally)
+    return _weighted(tally, input, weight, bias, layer, name)
 
 
-_RULES: dict[Callable, Callable[..., Tensor]] = {functional.conv2d: _conv2d, functional.linear: _linear}
+_RULES: dict[Callable, Callable[..., Tensor]] = {
+    functional.conv2d: _conv2d,
+    functional.linear: _linear,
+    functional.group_norm: _group_norm,
+    torch.group_norm: _group_norm,
+}
 
 
 def _name_of(tally: _Tally, weight: Tensor, function: str, x: Tensor) -> str | None:
-    """The counted weight's name, None for a constant; one more use is noted. Refuses computed weights."""
+    """The counted weight's name, None for a constant. Refuses computed weights."""
     name = tally.names.get(id(weight))
     if name is None:
         if weight.grad_fn is not None:
@@ -150,7 +239,6 @@ def _name_of(tally: _Tally, weight: Tensor, function: str, x: Tensor) -> str | N
             f"The input of '{name}' has {len(x)} rows for {tally.n} images. The fast engine needs the images on the "
             "first axis of every layer's input: use engine='loop'."
         )
-    tally.uses[name] += 1
     return name
 
 
