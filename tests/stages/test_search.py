@@ -19,7 +19,7 @@ from tests import tiny_set
 
 ROOT = pathlib.Path(__file__).parents[2]
 OUTPUTS = ("genotype", "trace", "cost")
-SMALL = {"channels": 2, "image_size": 8, "repeat": 2, "prune_number": 6, "n_region_samples": 60, "tasks_per_batch": 1}
+SMALL = {"channels": 2, "image_size": 8, "repeat": 1, "prune_number": 6, "n_region_samples": 60, "tasks_per_batch": 1}
 # the command line, but with a checkpoint at least every tenth of a second
 IMPATIENT = """
 import sys
@@ -94,10 +94,7 @@ def test_the_stability_of_the_ranking_is_in_the_genotype_file_and_bad_news_in_th
     stability = json.loads(output(folder, "genotype").read_text())["stability"]
     assert set(stability["between_repeats"]) == {"metantk_condition", "linear_regions"}
     assert len(stability["rounds"]) == 5
-    if stability["warning"]:
-        assert stability["warning"] in log
-    else:
-        assert set(stability["verdict"].values()) == {"signal"}
+    assert stability["warning"] in log
 
 
 def test_the_trace_has_its_columns_and_a_line_per_measured_network(undisturbed):
@@ -105,7 +102,7 @@ def test_the_trace_has_its_columns_and_a_line_per_measured_network(undisturbed):
     trace = pd.read_csv(output(folder, "trace"))
     wanted = "seed round step event cell edge operation metantk_condition linear_regions rank seconds"
     assert " ".join(trace.columns[:11]) == wanted
-    assert list(trace.columns[11:13]) == ["metantk_condition_change_0", "metantk_condition_change_1"]
+    assert list(trace.columns[11:]) == ["metantk_condition_change_0", "linear_regions_change_0"]
     assert len(trace) == 127 + 4 + 5 + 4 + 5
     assert list(trace["step"]) == list(range(len(trace)))
     assert trace["seconds"].gt(0).all()
@@ -114,7 +111,7 @@ def test_the_trace_has_its_columns_and_a_line_per_measured_network(undisturbed):
 def test_the_cost_file_counts_time_networks_and_memory(undisturbed):
     folder, _ = undisturbed
     cost = json.loads(output(folder, "cost").read_text())
-    assert cost["network_evaluations"] == 2 * 2 * 145
+    assert cost["network_evaluations"] == 2 * 145
     assert cost["wall_seconds"] > 0
     assert cost["device_seconds"] > 0
     assert cost["peak_memory_mib"] > 100
@@ -131,7 +128,7 @@ def without_seconds(path: pathlib.Path) -> pd.DataFrame:
     return pd.read_csv(path).drop(columns="seconds")
 
 
-def test_a_search_killed_at_random_moments_ends_with_the_same_files(undisturbed, tmp_path):
+def test_a_search_killed_at_random_moments_ends_with_the_genotype_file_of_an_undisturbed_one(undisturbed, tmp_path):
     whole, _ = undisturbed
     arguments = job(tmp_path, "metantk", SMALL)
     checkpoint = tmp_path / "build/checkpoints/search_metantk_tiny.pt"
@@ -149,9 +146,7 @@ def test_a_search_killed_at_random_moments_ends_with_the_same_files(undisturbed,
         assert not output(tmp_path, "genotype").exists() or process.returncode == 0
     assert n_killed > 0
     finish(tmp_path, arguments)
-    for name in ("architectures", "stability"):
-        found, wanted = (json.loads(output(folder, "genotype").read_text())[name] for folder in (tmp_path, whole))
-        assert found == wanted
+    assert output(tmp_path, "genotype").read_bytes() == output(whole, "genotype").read_bytes()
     pd.testing.assert_frame_equal(without_seconds(output(tmp_path, "trace")), without_seconds(output(whole, "trace")))
 
 
@@ -165,11 +160,3 @@ def test_methods_without_a_search_write_the_same_kinds_of_files(method, tmp_path
     assert len(trace) == 0
     assert list(trace.columns[:3]) == ["seed", "round", "step"]
     assert json.loads(output(tmp_path, "cost").read_text())["network_evaluations"] == 0
-
-
-def test_equal_jobs_write_equal_genotype_files(tmp_path):
-    contents = []
-    for _ in range(2):
-        finish(tmp_path, job(tmp_path, "metantk", {**SMALL, "only_lrs": True, "repeat": 1}))
-        contents.append(output(tmp_path, "genotype").read_bytes())
-    assert contents[0] == contents[1]
