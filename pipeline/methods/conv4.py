@@ -4,7 +4,7 @@ Vinyals et al.: "Matching Networks for One Shot Learning", NeurIPS 2016.
 """
 
 from pipeline.methods import METHODS
-from pipeline.strategies.fixed import FixedConfig, only_architecture
+from pipeline.recipes.fixed import FixedConfig, only_architecture
 
 
 @METHODS.register("conv4")

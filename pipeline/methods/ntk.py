@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.core.config import knob
 from pipeline.methods import METHODS
-from pipeline.strategies.supernet_pruning import PruningConfig, base_classes, prune_supernet
+from pipeline.recipes.supernet_pruning import PruningConfig, base_classes, prune_supernet
 
 
 @dataclass(frozen=True)

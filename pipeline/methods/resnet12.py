@@ -4,7 +4,7 @@ Tian et al.: "Rethinking Few-Shot Image Classification: a Good Embedding Is All 
 """
 
 from pipeline.methods import METHODS
-from pipeline.strategies.fixed import FixedConfig, only_architecture
+from pipeline.recipes.fixed import FixedConfig, only_architecture
 
 
 @METHODS.register("resnet12")

@@ -17,7 +17,7 @@ PARTS = ("Snakefile", "dvc.yaml", "params.yaml", "profiles", "workflow", "pipeli
 # The real workflow on the real default images, with as little of everything as keeps each stage meaningful.
 SMALL = {
     "grid": {"datasets": ["doublemnist"], "methods": ["metantk", "random"]},
-    "compute": {"threads": 2},
+    "compute": {"threads": 1},
     "prepare": {"max_images_per_class": 24, "max_image_size": 16},
     "episodes": {"n_episodes": 12, "n_query": 3},
     "network": {"channels": 4, "n_cells": 3},

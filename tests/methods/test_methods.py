@@ -11,10 +11,10 @@ import torch
 from pipeline import methods, spaces
 from pipeline.core.config import BUDGETS, build, resolve
 from pipeline.core.errors import CapabilityError, ScoreError
+from pipeline.recipes.supernet_pruning import SupernetEvaluator, chance_of, prune_supernet
 from pipeline.strategies.indicators import Indicator
 from pipeline.strategies.prune_by_rank import PruneByRank
 from pipeline.strategies.runner import Context
-from pipeline.strategies.supernet_pruning import SupernetEvaluator, chance_of, prune_supernet
 from tests import tiny_set
 
 SMALL = {
