@@ -22,6 +22,8 @@ MOST_PAIRS = 1 << 24
 """Largest matrix of position pairs that is formed, in entries."""
 SAMPLES_PER_CALL = 3
 """Samples whose dense kernels' gradients are computed together on a CPU; measured, more leave the caches."""
+MOST_SIDE_BY_SIDE = 64
+"""Channels up to which that is faster with the channels last; measured."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,7 @@ def _as_more_channels(layer: Convolution, x: Tensor, gradient: Tensor) -> Tensor
         (False, True, False),
     )[1]
     rows = _zero_rows(x, n, c * layer.n_taps)
-    rows[:n] = gradients.view(n, -1)
+    rows[:n] = gradients.reshape(n, -1)
     return rows
 
 
@@ -261,14 +263,14 @@ def _side_by_side(x: Tensor) -> Tensor:
 def _as_more_groups(layer: Convolution, x: Tensor, gradient: Tensor) -> Tensor:
     """Per-sample gradients of a dense convolution: those of one with a group per sample, a few samples at a time."""
     n, c_in, c_out = len(x), x.shape[1], gradient.shape[1]
-    x, gradient = x.contiguous(), gradient.contiguous()
+    arrange = _side_by_side if max(c_in, c_out) <= MOST_SIDE_BY_SIDE else _stacked
     rows = _zero_rows(x, n, c_out * c_in * layer.n_taps)
     for start in range(0, n, SAMPLES_PER_CALL):
         part = slice(start, min(start + SAMPLES_PER_CALL, n))
         m = part.stop - part.start
         gradients = torch.ops.aten.convolution_backward(
-            gradient[part].flatten(0, 1).unsqueeze(0),
-            x[part].flatten(0, 1).unsqueeze(0),
+            arrange(gradient[part]),
+            arrange(x[part]),
             x.new_empty(m * c_out, c_in, *layer.kernel),
             None,
             layer.stride,
@@ -279,8 +281,13 @@ def _as_more_groups(layer: Convolution, x: Tensor, gradient: Tensor) -> Tensor:
             m,
             (False, True, False),
         )[1]
-        rows[part] = gradients.view(m, -1)
+        rows[part] = gradients.reshape(m, -1)
     return rows
+
+
+def _stacked(x: Tensor) -> Tensor:
+    """(1, n*c, h, w), contiguous, from (n c h w)."""
+    return x.contiguous().flatten(0, 1).unsqueeze(0)
 
 
 def _convolve(x, weight, bias, stride, padding, dilation, n_groups) -> Tensor:

@@ -5,7 +5,8 @@ backward takes the layer's Gram the moment its output gradient exists and then f
 never summed over images, operations that do not run cost nothing, and neither modules nor parameters are touched.
 
 Outputs of depthwise convolutions that feed another weighted layer are not kept for the backward pass: computing them
-again costs less than the memory they would take. With `low_memory` the same goes for all weighted layers.
+again costs less than the memory they would take. With `low_memory` the same goes for all weighted layers in front of
+another one or of a GroupNorm.
 """
 
 from collections import Counter
@@ -20,6 +21,9 @@ from torch.overrides import TorchFunctionMode
 from pipeline.kernels import layers
 from pipeline.kernels.engines import ENGINES
 from pipeline.kernels.errors import UnsupportedLayerError
+
+MOST_RECOMPUTED = 2
+"""Layers in a row that low_memory computes again for one activation."""
 
 
 @ENGINES.register("fast")
@@ -42,7 +46,7 @@ class _Tally:
     Attributes:
         n: number of images.
         anchor: a scalar without effect that every weighted layer depends on, so that each gets an output gradient.
-        low_memory: whether all activations between two weighted layers are computed again rather than kept.
+        low_memory: whether more activations than the cheapest are computed again rather than kept.
         uses: how often the forward pass used each weight.
     """
 
@@ -70,14 +74,30 @@ class _Tally:
 
 
 class _Recipe:
-    """How to compute a layer's output again."""
+    """How to compute a layer's output again, and whether it is still what the layer gave.
 
-    def __init__(self, layer: layers.Layer, x: Tensor, weight: Tensor, bias: Tensor | None, output: Tensor):
-        self.layer, self.x, self.weight, self.bias = layer, x, weight, bias
+    Attributes:
+        depth: layers that have to be computed for it.
+    """
+
+    def __init__(
+        self, layer: layers.Layer, source: "Tensor | _Recipe", weight: Tensor, bias: Tensor | None, output: Tensor
+    ):
+        self.layer, self.source, self.weight, self.bias = layer, source, weight, bias
+        self.depth = 1 + (source.depth if isinstance(source, _Recipe) else 0)
         self.version = output._version
 
     def output(self) -> Tensor:
-        return self.layer(self.x, self.weight, self.bias)
+        return self.layer(_brew(self.source), self.weight, self.bias)
+
+
+def _brew(source: "Tensor | _Recipe") -> Tensor:
+    return source.output() if isinstance(source, _Recipe) else source
+
+
+def _recipe_of(x: Tensor) -> _Recipe | None:
+    recipe = getattr(x, "_recipe", None)
+    return recipe if recipe is not None and recipe.version == x._version else None
 
 
 class _Weighted(torch.autograd.Function):
@@ -101,13 +121,13 @@ class _Weighted(torch.autograd.Function):
 
 
 def _weighted(tally: _Tally, x: Tensor, weight: Tensor, bias: Tensor | None, layer: layers.Layer, name: str) -> Tensor:
-    recipe = getattr(x, "_recipe", None)
-    if recipe is not None and recipe.version != x._version:
-        recipe = None
+    recipe = _recipe_of(x)
     tally.uses[name] += 1
-    output = _Weighted.apply(tally.anchor, x, weight.detach(), bias, layer, name, tally, recipe)
-    if recipe is None and (tally.low_memory or layers.is_depthwise(layer, weight)):
-        output._recipe = _Recipe(layer, x.detach(), weight.detach(), bias, output)
+    weight = weight.detach()
+    output = _Weighted.apply(tally.anchor, x, weight, bias, layer, name, tally, recipe)
+    depth = recipe.depth if recipe else 0
+    if depth < MOST_RECOMPUTED if tally.low_memory else depth == 0 and layers.is_depthwise(layer, weight):
+        output._recipe = _Recipe(layer, recipe or x.detach(), weight, bias, output)
     return output
 
 
@@ -119,32 +139,41 @@ class _GroupNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, n_groups, weight, bias, eps):
-        n, c, h, w = x.shape
+    def forward(ctx, x, n_groups, weight, bias, eps, recipe):
+        _, c, h, w = x.shape
         ctx.means = _GroupMeans(n_groups, c // n_groups, h * w)
         ctx.scale = x.new_ones(c) if weight is None else weight
+        ctx.recipe = recipe
         shift = x.new_zeros(c) if bias is None else bias
-        x = x.permute(0, 2, 3, 1).flatten(1, 2)
+        x = _by_position(x)
         mean = ctx.means.of(x.sum(1))
         centred = x - mean
         rstd = torch.rsqrt(ctx.means.of((centred * centred).sum(1)) + eps)
-        # the input may be shared with other layers, so keeping it can be free
-        ctx.save_for_backward(x, mean, rstd)
-        output = torch.addcmul(shift, centred, rstd * ctx.scale)
-        return output.unflatten(1, (h, w)).permute(0, 3, 1, 2)
+        # the input may be shared with other layers, so keeping it costs least
+        ctx.save_for_backward(mean, rstd, *(() if recipe else (x,)))
+        return _as_map(torch.addcmul(shift, centred, rstd * ctx.scale), h, w)
 
     @staticmethod
     def backward(ctx, gradient):
         # with y = scale x_c rstd + shift: dx = rstd (scale g - <scale g>) - x_c rstd^3 <scale g x_c>
-        x, mean, rstd = ctx.saved_tensors
-        centred = x - mean
-        g = _like_activations(gradient).permute(0, 2, 3, 1)
-        h, w = g.shape[1:3]
-        g = g.flatten(1, 2)
+        mean, rstd, *kept = ctx.saved_tensors
+        centred = (kept[0] if kept else _by_position(ctx.recipe.output())) - mean
+        ctx.recipe = None
+        g = _by_position(_like_activations(gradient))
         offset = -rstd * ctx.means.of(ctx.scale * g.sum(1))
         slope = -(rstd**3) * ctx.means.of(ctx.scale * (g * centred).sum(1))
         back = torch.addcmul(offset, g, rstd * ctx.scale).addcmul_(centred, slope)
-        return back.unflatten(1, (h, w)).permute(0, 3, 1, 2), None, None, None, None
+        return _as_map(back, *gradient.shape[2:]), None, None, None, None, None
+
+
+def _by_position(x: Tensor) -> Tensor:
+    """(n h*w c) from a map (n c h w) with the channels last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _as_map(x: Tensor, h: int, w: int) -> Tensor:
+    """(n c h w) from (n h*w c)."""
+    return x.unflatten(1, (h, w)).permute(0, 3, 1, 2)
 
 
 class _GroupMeans:
@@ -163,7 +192,8 @@ def _group_norm(tally, input, num_groups, weight=None, bias=None, eps=1e-5, cudn
     if input.ndim != 4 or input.device.type != "cpu":
         return torch.group_norm(input, num_groups, weight, bias, eps)
     parts = [None if part is None else part.detach() for part in (weight, bias)]
-    return _GroupNorm.apply(_like_activations(input), num_groups, *parts, eps)
+    recipe = _recipe_of(input) if tally.low_memory else None
+    return _GroupNorm.apply(_like_activations(input), num_groups, *parts, eps, recipe)
 
 
 class _Rerouted(TorchFunctionMode):
