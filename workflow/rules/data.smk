@@ -5,8 +5,6 @@ rule fetch:
         "data/raw/{dataset}.tar",
     log:
         "logs/fetch_{dataset}.log",
-    benchmark:
-        "logs/fetch_{dataset}.benchmark.tsv"
     conda:
         "../envs/pipeline.yaml"
     message:
@@ -23,8 +21,6 @@ rule prepare:
         **PREPARED,
     log:
         "logs/prepare_{dataset}.log",
-    benchmark:
-        "logs/prepare_{dataset}.benchmark.tsv"
     conda:
         "../envs/pipeline.yaml"
     threads: GRID.threads
@@ -43,8 +39,6 @@ rule episodes:
         "data/episodes/{dataset}.csv",
     log:
         "logs/episodes_{dataset}.log",
-    benchmark:
-        "logs/episodes_{dataset}.benchmark.tsv"
     conda:
         "../envs/pipeline.yaml"
     message:

@@ -9,8 +9,6 @@ rule train:
         cost="models/{method}_{dataset}/cost.json",
     log:
         "logs/train_{method}_{dataset}.log",
-    benchmark:
-        "logs/train_{method}_{dataset}.benchmark.tsv"
     conda:
         "../envs/pipeline.yaml"
     threads: GRID.threads
@@ -35,8 +33,6 @@ rule evaluate:
         accuracies="results/episodes/{method}_{dataset}.csv",
     log:
         "logs/evaluate_{method}_{dataset}.log",
-    benchmark:
-        "logs/evaluate_{method}_{dataset}.benchmark.tsv"
     conda:
         "../envs/pipeline.yaml"
     threads: GRID.threads
@@ -78,8 +74,6 @@ rule compare:
         ),
     log:
         "logs/compare_{method}_{dataset}.log",
-    benchmark:
-        "logs/compare_{method}_{dataset}.benchmark.tsv"
     conda:
         "../envs/pipeline.yaml"
     message:

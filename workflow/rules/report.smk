@@ -14,8 +14,6 @@ rule report:
         leaderboard="results/leaderboard.csv",
     log:
         "logs/report.log",
-    benchmark:
-        "logs/report.benchmark.tsv"
     conda:
         "../envs/pipeline.yaml"
     message:

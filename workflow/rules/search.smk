@@ -8,8 +8,6 @@ rule search:
         cost="search/{method}_{dataset}/cost.json",
     log:
         "logs/search_{method}_{dataset}.log",
-    benchmark:
-        "logs/search_{method}_{dataset}.benchmark.tsv"
     conda:
         "../envs/pipeline.yaml"
     threads: GRID.threads
