@@ -24,6 +24,8 @@ SAMPLES_PER_CALL = 3
 """Samples whose dense kernels' gradients are computed together on a CPU; measured, more leave the caches."""
 MOST_SIDE_BY_SIDE = 64
 """Channels up to which that is faster with the channels last; measured."""
+MOST_STACKED = 128
+"""Channels up to which that is faster than a matrix product per tap; measured."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,16 @@ def gram(layer: Layer, x: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
         return _gram_of_pairs(layer, x, gradient)
     total = None
     for rows in weight_gradients(layer, x, gradient):
-        total = rows @ rows.mT if total is None else total.addmm_(rows, rows.mT)
+        total = outer(rows) if total is None else total + outer(rows)
     return total[: len(x), : len(x)]
+
+
+def outer(rows: Tensor) -> Tensor:
+    """Gram (n' n') of rows (n' p), half of whose off-diagonal block is copied and not computed."""
+    half = len(rows) // 32 * 16
+    top = rows[:half] @ rows.mT
+    corner = rows[half:] @ rows[half:].mT
+    return torch.cat([top, torch.cat([top[:, half:].mT, corner], dim=1)])
 
 
 def pairs_are_cheaper(layer: Layer, gradient: Tensor, weight: Tensor) -> bool:
@@ -185,7 +195,8 @@ def weight_gradients(layer: Layer, x: Tensor, gradient: Tensor) -> Iterator[Tens
         if layer.dilation == (1, 1):
             yield _as_more_channels(layer, x, gradient)
             return
-    if is_map and groups == 1 and layer.n_taps > 1 and x.device.type == "cpu" and x.dtype == torch.float32:
+    narrow = is_map and groups == 1 and max(x.shape[1], gradient.shape[1]) <= MOST_STACKED
+    if narrow and layer.n_taps > 1 and x.device.type == "cpu" and x.dtype == torch.float32:
         yield _as_more_groups(layer, x, gradient)
         return
     g = layer.positions(gradient)
@@ -265,13 +276,14 @@ def _as_more_groups(layer: Convolution, x: Tensor, gradient: Tensor) -> Tensor:
     n, c_in, c_out = len(x), x.shape[1], gradient.shape[1]
     arrange = _side_by_side if max(c_in, c_out) <= MOST_SIDE_BY_SIDE else _stacked
     rows = _zero_rows(x, n, c_out * c_in * layer.n_taps)
+    like_weight = x.new_empty(SAMPLES_PER_CALL * c_out, c_in, *layer.kernel)
     for start in range(0, n, SAMPLES_PER_CALL):
         part = slice(start, min(start + SAMPLES_PER_CALL, n))
         m = part.stop - part.start
         gradients = torch.ops.aten.convolution_backward(
             arrange(gradient[part]),
             arrange(x[part]),
-            x.new_empty(m * c_out, c_in, *layer.kernel),
+            like_weight[: m * c_out],
             None,
             layer.stride,
             layer.padding,

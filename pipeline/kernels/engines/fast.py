@@ -69,7 +69,7 @@ class _Tally:
     def close(self) -> dict[str, Tensor]:
         """All Grams, in the order of the network's weights."""
         for name, blocks in self.gradients.items():
-            self.grams[name] = sum(rows @ rows.mT for rows in blocks)[: self.n, : self.n].double()
+            self.grams[name] = sum(layers.outer(rows) for rows in blocks)[: self.n, : self.n].double()
         return {name: self.grams[name] for name in self.names.values() if name in self.grams}
 
 
@@ -134,58 +134,48 @@ def _weighted(tally: _Tally, x: Tensor, weight: Tensor, bias: Tensor | None, lay
 class _GroupNorm(torch.autograd.Function):
     """GroupNorm on maps with the channels last, differentiable in its input only.
 
-    torch's own is slow backwards in this layout, and forwards less exact: it does not centre before it squares, which
-    moves activations near zero to the other side of the next ReLU.
+    In this layout torch's own forward does not centre before it squares; its error moves activations near zero to the
+    other side of the next ReLU.
     """
 
     @staticmethod
     def forward(ctx, x, n_groups, weight, bias, eps, recipe):
         _, c, h, w = x.shape
-        ctx.means = _GroupMeans(n_groups, c // n_groups, h * w)
-        ctx.scale = x.new_ones(c) if weight is None else weight
-        ctx.recipe = recipe
+        ctx.n_groups, ctx.recipe = n_groups, recipe
+        scale = x.new_ones(c) if weight is None else weight
         shift = x.new_zeros(c) if bias is None else bias
-        x = _by_position(x)
-        mean = ctx.means.of(x.sum(1))
-        centred = x - mean
-        rstd = torch.rsqrt(ctx.means.of((centred * centred).sum(1)) + eps)
+        rows = x.permute(0, 2, 3, 1).flatten(1, 2)
+        mean = _group_mean(rows.sum(1), n_groups, h * w)
+        centred = rows - _per_channel(mean, c)
+        variance = _group_mean((centred * centred).sum(1), n_groups, h * w)
+        rstd = torch.rsqrt(variance + eps)
         # the input may be shared with other layers, so keeping it costs least
-        ctx.save_for_backward(mean, rstd, *(() if recipe else (x,)))
-        return _as_map(torch.addcmul(shift, centred, rstd * ctx.scale), h, w)
+        ctx.save_for_backward(mean, rstd, scale, *(() if recipe else (x,)))
+        output = torch.addcmul(shift, centred, _per_channel(rstd, c) * scale)
+        return output.unflatten(1, (h, w)).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx, gradient):
-        # with y = scale x_c rstd + shift: dx = rstd (scale g - <scale g>) - x_c rstd^3 <scale g x_c>
-        mean, rstd, *kept = ctx.saved_tensors
-        centred = (kept[0] if kept else _by_position(ctx.recipe.output())) - mean
+        mean, rstd, scale, *kept = ctx.saved_tensors
+        x = kept[0] if kept else ctx.recipe.output()
         ctx.recipe = None
-        g = _by_position(_like_activations(gradient))
-        offset = -rstd * ctx.means.of(ctx.scale * g.sum(1))
-        slope = -(rstd**3) * ctx.means.of(ctx.scale * (g * centred).sum(1))
-        back = torch.addcmul(offset, g, rstd * ctx.scale).addcmul_(centred, slope)
-        return _as_map(back, *gradient.shape[2:]), None, None, None, None, None
+        n, c, h, w = x.shape
+        gradient = _like_activations(gradient)
+        back = torch.ops.aten.native_group_norm_backward(
+            gradient, x, mean, rstd, scale, n, c, h * w, ctx.n_groups, (True, False, False)
+        )[0]
+        return back, None, None, None, None, None
 
 
-def _by_position(x: Tensor) -> Tensor:
-    """(n h*w c) from a map (n c h w) with the channels last."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2)
+def _group_mean(sums: Tensor, n_groups: int, n_positions: int) -> Tensor:
+    """(n n_groups) means from sums over positions (n c)."""
+    by_group = sums.unflatten(1, (n_groups, -1))
+    return by_group.sum(2) / (by_group.shape[2] * n_positions)
 
 
-def _as_map(x: Tensor, h: int, w: int) -> Tensor:
-    """(n c h w) from (n h*w c)."""
-    return x.unflatten(1, (h, w)).permute(0, 3, 1, 2)
-
-
-class _GroupMeans:
-    """Means over the channels of a group and all positions, from sums over positions."""
-
-    def __init__(self, n_groups: int, per_group: int, n_positions: int):
-        self.n_groups, self.per_group, self.n_positions = n_groups, per_group, n_positions
-
-    def of(self, sums: Tensor) -> Tensor:
-        """(n 1 c), every channel with its group's mean, from sums (n c)."""
-        means = sums.unflatten(1, (self.n_groups, self.per_group)).sum(2) / (self.per_group * self.n_positions)
-        return means.repeat_interleave(self.per_group, 1).unsqueeze(1)
+def _per_channel(by_group: Tensor, c: int) -> Tensor:
+    """(n 1 c) from (n n_groups)."""
+    return by_group.repeat_interleave(c // by_group.shape[1], 1).unsqueeze(1)
 
 
 def _group_norm(tally, input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True):
