@@ -149,15 +149,15 @@ def gram(layer: Layer, x: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
     total = None
     for rows in weight_gradients(layer, x, gradient):
         total = outer(rows) if total is None else total + outer(rows)
-    return total[: len(x), : len(x)]
+    return total
 
 
 def outer(rows: Tensor) -> Tensor:
-    """Gram (n' n') of rows (n' p), half of whose off-diagonal block is copied and not computed."""
-    half = len(rows) // 32 * 16
-    top = rows[:half] @ rows.mT
-    corner = rows[half:] @ rows[half:].mT
-    return torch.cat([top, torch.cat([top[:, half:].mT, corner], dim=1)])
+    """Gram (n n) of rows (n p)."""
+    if _has_onednn(rows) and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        # torch sends float32 products to MKL, which takes twice as long for so few and long rows on some processors
+        return torch.ops.mkldnn._linear_pointwise(rows, rows, None, "none", [], "")
+    return rows @ rows.mT
 
 
 def pairs_are_cheaper(layer: Layer, gradient: Tensor, weight: Tensor) -> bool:
@@ -184,10 +184,7 @@ def is_depthwise(layer: Layer, weight: Tensor) -> bool:
 
 
 def weight_gradients(layer: Layer, x: Tensor, gradient: Tensor) -> Iterator[Tensor]:
-    """Per-sample weight gradients (n' p_k), in blocks that together hold every entry of the weight once.
-
-    n' is n rounded up to a multiple of 16, for which products of rows are a third faster; the rows beyond n are zero.
-    """
+    """Per-sample weight gradients (n p_k), in blocks that together hold every entry of the weight once."""
     n, groups, is_map = len(x), layer.n_groups, isinstance(layer, Convolution)
     depthwise = is_map and groups == x.shape[1] == gradient.shape[1] > 1
     if depthwise and x.device.type == "cpu":
@@ -202,23 +199,12 @@ def weight_gradients(layer: Layer, x: Tensor, gradient: Tensor) -> Iterator[Tens
     g = layer.positions(gradient)
     for tap in layer.taps(x, gradient):
         if groups == 1:
-            rows = _zero_rows(x, n, g.shape[2] * tap.shape[2])
-            torch.bmm(g.mT, tap, out=rows[:n].view(n, g.shape[2], tap.shape[2]))
+            yield torch.bmm(g.mT, tap).flatten(1)
         elif depthwise:
-            rows = _zero_rows(x, n, groups)
-            torch.sum(g * tap, dim=1, out=rows[:n])
+            yield (g * tap).sum(1)
         else:
             by_group = g.unflatten(2, (groups, -1)).permute(0, 2, 3, 1).flatten(0, 1)
-            product = torch.bmm(by_group, tap.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1))
-            rows = _zero_rows(x, n, product[0].numel() * groups)
-            rows[:n] = product.view(n, -1)
-        yield rows
-
-
-def _zero_rows(like: Tensor, n: int, width: int) -> Tensor:
-    rows = like.new_empty(-(-n // 16) * 16, width)
-    rows[n:].zero_()
-    return rows
+            yield torch.bmm(by_group, tap.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1)).reshape(n, -1)
 
 
 def without_dilation(layer: Convolution, x: Tensor, gradient: Tensor) -> tuple[Convolution, Tensor, Tensor]:
@@ -260,9 +246,7 @@ def _as_more_channels(layer: Convolution, x: Tensor, gradient: Tensor) -> Tensor
         n * c,
         (False, True, False),
     )[1]
-    rows = _zero_rows(x, n, c * layer.n_taps)
-    rows[:n] = gradients.reshape(n, -1)
-    return rows
+    return gradients.reshape(n, -1)
 
 
 def _side_by_side(x: Tensor) -> Tensor:
@@ -275,7 +259,7 @@ def _as_more_groups(layer: Convolution, x: Tensor, gradient: Tensor) -> Tensor:
     """Per-sample gradients of a dense convolution: those of one with a group per sample, a few samples at a time."""
     n, c_in, c_out = len(x), x.shape[1], gradient.shape[1]
     arrange = _side_by_side if max(c_in, c_out) <= MOST_SIDE_BY_SIDE else _stacked
-    rows = _zero_rows(x, n, c_out * c_in * layer.n_taps)
+    rows = x.new_empty(n, c_out * c_in * layer.n_taps)
     like_weight = x.new_empty(SAMPLES_PER_CALL * c_out, c_in, *layer.kernel)
     for start in range(0, n, SAMPLES_PER_CALL):
         part = slice(start, min(start + SAMPLES_PER_CALL, n))
@@ -304,9 +288,13 @@ def _stacked(x: Tensor) -> Tensor:
 
 def _convolve(x, weight, bias, stride, padding, dilation, n_groups) -> Tensor:
     # torch takes its slow path for 1x1 kernels on batches of 16 and less; this asks for oneDNN by name
-    if x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+    if _has_onednn(x):
         return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, n_groups)
     return functional.conv2d(x, weight, bias, stride, padding, dilation, n_groups)
+
+
+def _has_onednn(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
 def _spread(values: Tensor, stride: tuple[int, int], shape: tuple[int, ...]) -> Tensor:

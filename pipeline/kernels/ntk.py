@@ -85,8 +85,11 @@ class _Headed(nn.Module):
 
 
 def _refuse_coupling(network: nn.Module) -> None:
+    coupling = [module for module in network.modules() if isinstance(module, _BATCH_NORMS)]
+    if not any(module.training or module.running_mean is None for module in coupling):
+        return
     for name, module in network.named_modules():
-        if isinstance(module, _BATCH_NORMS) and (module.training or module.running_mean is None):
+        if module in coupling and (module.training or module.running_mean is None):
             raise UnsupportedLayerError(
                 f"Layer '{name}' is a {type(module).__name__} in training mode, which mixes the images of a batch, so "
                 "one image has no gradient of its own. Replace it first, e.g. by "

@@ -69,7 +69,7 @@ class _Tally:
     def close(self) -> dict[str, Tensor]:
         """All Grams, in the order of the network's weights."""
         for name, blocks in self.gradients.items():
-            self.grams[name] = sum(layers.outer(rows) for rows in blocks)[: self.n, : self.n].double()
+            self.grams[name] = sum(layers.outer(rows) for rows in blocks).double()
         return {name: self.grams[name] for name in self.names.values() if name in self.grams}
 
 
