@@ -86,13 +86,18 @@ class _Recipe:
         self.layer, self.source, self.weight, self.bias = layer, source, weight, bias
         self.depth = 1 + (source.depth if isinstance(source, _Recipe) else 0)
         self.version = output._version
+        self.source_version = None if isinstance(source, _Recipe) else source._version
 
     def output(self) -> Tensor:
-        return self.layer(_brew(self.source), self.weight, self.bias)
-
-
-def _brew(source: "Tensor | _Recipe") -> Tensor:
-    return source.output() if isinstance(source, _Recipe) else source
+        """The output, anew. Raises UnsupportedLayerError when the input was overwritten in the meantime."""
+        if isinstance(self.source, _Recipe):
+            return self.layer(self.source.output(), self.weight, self.bias)
+        if self.source._version != self.source_version:
+            raise UnsupportedLayerError(
+                "The input of a convolution was changed in place after the convolution had read it. Use no in-place "
+                "operations in the network, or engine='loop'."
+            )
+        return self.layer(self.source, self.weight, self.bias)
 
 
 def _recipe_of(x: Tensor) -> _Recipe | None:

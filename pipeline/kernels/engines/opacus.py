@@ -24,7 +24,8 @@ def opacus_grams(
     with _borrowed(network, weights):
         wrapped = GradSampleModule(network, batch_first=True, loss_reduction="sum", strict=False)
         try:
-            wrapped(images).sum().backward()
+            # Opacus' hooks warn where no input of a layer requires a gradient
+            wrapped(images.clone().requires_grad_()).sum().backward()
             return {name: _gram(weight) for name, weight in weights.items() if weight.grad_sample is not None}
         finally:
             wrapped.remove_hooks()
