@@ -3,11 +3,15 @@
 import argparse
 import errno
 import importlib
+import os
 import pathlib
 import sys
 import textwrap
 
 from pipeline.core.errors import PipelineError, UnknownNameError
+
+# threads that wait for each other sleep; where other jobs share the cores, spinning costs far more than it saves
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 STAGES = sorted(
     path.stem

@@ -219,7 +219,8 @@ def joined(inputs: Inputs, paths: Mapping[str, str], hashes: Mapping[str, str]) 
             "hardware": {stage: seen["hardware"] for stage, seen in jobs.items() if "hardware" in seen},
             "commits": {stage: seen["commit"] for stage, seen in jobs.items() if "commit" in seen},
             "files": {paths[name]: hashes[name] for name in paths},
-            "command": f"snakemake --cores 4 results/{measured['method']}_{measured['dataset']}.json",
+            "command": f"snakemake --cores 4 --config budget={measured['budget']} -- "
+            f"results/{measured['method']}_{measured['dataset']}.json",
         },
     }
 
