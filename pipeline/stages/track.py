@@ -46,30 +46,49 @@ def upstream_first(stages: dict[str, dict]) -> Iterator[str]:
 
 
 class Contents:
-    """Whether files are byte for byte what dvc.lock recorded; each file is read once at most."""
+    """Whether files and folders are byte for byte what dvc.lock recorded; each file is read once at most."""
 
     def __init__(self):
         self._md5: dict[str, str] = {}
 
-    def matches(self, entry: dict[str, Any]) -> bool:
-        path = entry["path"]
-        if not os.path.isfile(path) or os.path.getsize(path) != entry.get("size", os.path.getsize(path)):
-            return False
+    def _file(self, path: str) -> str:
         if path not in self._md5:
             with open(path, "rb") as file:
                 self._md5[path] = hashlib.file_digest(file, "md5").hexdigest()
-        return self._md5[path] == entry.get("md5")
+        return self._md5[path]
+
+    def _folder(self, path: str) -> str:
+        """DVC's digest of a folder: the MD5 of the JSON list of its files and their MD5s."""
+        listing = [{"md5": self._file(file), "relpath": os.path.relpath(file, path)} for file in files_of(path)]
+        listing.sort(key=lambda entry: entry["relpath"])
+        return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
+
+    def matches(self, entry: dict[str, Any]) -> bool:
+        path = entry["path"]
+        if os.path.isdir(path):
+            return self._folder(path) == entry.get("md5")
+        if not os.path.isfile(path) or os.path.getsize(path) != entry.get("size", os.path.getsize(path)):
+            return False
+        return self._file(path) == entry.get("md5")
+
+
+def files_of(path: str) -> list[str]:
+    """The file itself, or all files below a folder."""
+    if not os.path.isdir(path):
+        return [path]
+    return [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
 
 
 def refresh() -> list[str]:
     """Touch outputs that are what dvc.lock recorded for their present inputs yet look outdated; returns the stages."""
     stages, contents, refreshed = recorded_stages(), Contents(), []
     for name in upstream_first(stages):
-        outs = [out for out in stages[name].get("outs", [])]
-        deps = [dep for dep in stages[name].get("deps", []) if os.path.isfile(dep["path"])]
+        outs = stages[name].get("outs", [])
+        deps = [dep for dep in stages[name].get("deps", []) if os.path.exists(dep["path"])]
         if name == FREEZE or not outs or not all(os.path.isfile(out["path"]) for out in outs):
             continue
-        newest = max((os.stat(dep["path"]).st_mtime_ns for dep in deps), default=0)
+        inputs = [file for dep in deps for file in files_of(dep["path"])]
+        newest = max((os.stat(file).st_mtime_ns for file in inputs), default=0)
         if newest <= min(os.stat(out["path"]).st_mtime_ns for out in outs):
             continue
         if all(map(contents.matches, deps)) and all(map(contents.matches, outs)):
@@ -107,8 +126,8 @@ def commit(files: Iterable[str]) -> list[str]:
             if not outs or not made.issuperset(outs) or not all(map(os.path.exists, outs)):
                 continue
             oldest = min(map(os.path.getmtime, outs))
-            deps = [relative(dep) for dep in stage.deps if os.path.isfile(dep.fs_path)]
-            if any(os.path.getmtime(dep) > oldest for dep in deps):
+            inputs = [file for dep in stage.deps if os.path.exists(dep.fs_path) for file in files_of(dep.fs_path)]
+            if any(os.path.getmtime(file) > oldest for file in inputs):
                 say(f"DVC: {stage.addressing} is not recorded, an input changed meanwhile")
             elif repo.status([stage.addressing]):
                 names.append(stage.addressing)
