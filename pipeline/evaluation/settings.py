@@ -23,7 +23,7 @@ class TrainConfig:
     epochs: int = knob(
         {
             "laptop": 7,
-            "laptop/doublemnist": 3,
+            "laptop/doublemnist": 2,
             "laptop/cifarfs": 6,
             "laptop/fc100": 6,
             "laptop/omniglot": 3,

@@ -27,7 +27,7 @@ def lines(result: dict) -> list[str]:
     told.append(
         f"  search {spoken(result['search_cost']['wall_seconds'])}, "
         f"training {spoken(result['training_cost']['wall_seconds'])}, "
-        f"{result['parameters']['total']:,} parameters"
+        f"{result['parameters']['total']:,.0f} parameters"
     )
     if not result["provenance"]["official_data"]:
         told.append("  the images are a variant, not the official release: do not compare with published figures")
