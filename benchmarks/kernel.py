@@ -148,6 +148,7 @@ def main() -> None:
     if arguments.measure:
         write_json(arguments.out, measure(arguments.measure, arguments))
         return
+    use_threads(arguments.threads)
     runs: dict[str, list[dict]] = {ORACLE: [in_fresh_process(ORACLE, arguments)]}
     for turn in range(arguments.repeats):
         # the loop is far slower and needs no ratio, so once is enough
