@@ -12,7 +12,7 @@ from pipeline.data.base import Options, open_dataset
 from pipeline.data.fetching import fetch
 from pipeline.data.preparing import mean_and_std, prepare
 from pipeline.data.settings import FetchConfig, PrepareConfig
-from tests.data.test_fetching import without_privileges
+from tests.data.test_fetching import open_to_all, without_privileges
 from tests.data.tiny_sources import (
     SMALL,
     cifar,
@@ -182,8 +182,7 @@ def test_an_unknown_data_set_is_an_error_that_suggests_the_nearest():
 def test_a_raw_archive_that_cannot_be_read_is_an_error(tmp_path):
     write(tmp_path / "raw.tar", b"x")
     (tmp_path / "raw.tar").chmod(0)
-    for folder in (*tmp_path.parents[:2], tmp_path):
-        folder.chmod(0o777)
+    open_to_all(tmp_path)
     with without_privileges(), pytest.raises(ArtifactError, match="No permission to read"):
         prepare(get("fc100")(), "fc100", tmp_path / "raw.tar", **outputs(tmp_path, "fc100"))
 

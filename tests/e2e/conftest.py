@@ -1,11 +1,6 @@
-import pathlib
-import sys
-
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-
-from project import SMALL, Project
+from tests.e2e.project import SMALL, Project
 
 
 @pytest.fixture(scope="session")

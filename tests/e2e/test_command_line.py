@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from project import ROOT, SMALL, Project
+
+from tests.e2e.project import ROOT, SMALL, Project
 
 pytestmark = pytest.mark.e2e
 

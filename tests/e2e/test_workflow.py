@@ -11,7 +11,8 @@ import subprocess
 
 import jsonschema
 import pytest
-from project import ROOT, SMALL, Project
+
+from tests.e2e.project import ROOT, SMALL, Project, jobs_in
 
 pytestmark = pytest.mark.e2e
 
@@ -138,19 +139,13 @@ def test_a_clone_pulls_from_the_remote_and_reruns_nothing(finished, tmp_path):
 def test_metrics_plots_and_experiments_work(finished):
     assert "accuracy.1.mean" in finished.run("dvc", "metrics", "show")
     printed = finished.run("dvc", "exp", "run", "-S", "evaluate.n_resamples=24", "-n", "more")
-    assert jobs_of(printed) == sorted([*of_method("evaluate", "compare"), "report"])
+    assert jobs_in(printed) == sorted([*of_method("evaluate", "compare"), "report"])
     assert "n_resamples" in finished.run("dvc", "exp", "show", "--only-changed", "--md")
     finished.run("dvc", "plots", "show", "-o", "dvc_plots")
     assert (finished.folder / "dvc_plots/index.html").is_file()
     finished.edit({"evaluate": {"n_resamples": 20}})
     assert finished.dvc_repro() == []
     finished.save("after the experiment")
-
-
-def jobs_of(printed: str) -> list[str]:
-    from project import jobs_in
-
-    return jobs_in(printed)
 
 
 def test_snakemakes_own_report_is_written(finished):
