@@ -155,8 +155,7 @@ def test_a_place_without_permission_to_write_is_an_error_that_names_it(tmp_path)
     write(tmp_path / "mirror/onefile/published.bin", CONTENT)
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
-    for folder in (*tmp_path.parents[:2], tmp_path):
-        folder.chmod(folder.stat().st_mode | 0o055)
+    open_to_all(tmp_path)
     with without_privileges(), pytest.raises(ArtifactError, match="No permission to write"):
         fetch(OneFile(), "onefile", closed / "raw.tar", mirror=tmp_path / "mirror")
 
