@@ -8,6 +8,7 @@ of bias, all ReLUs are out of place.
 Layer compositions: DARTS (Liu et al. 2019, appendix A.1) for `darts`; MetaNTK-NAS (2022) for `darts_fewshot`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn import functional
 from pipeline.core.errors import UnknownNameError
 
 
-class Operation(nn.Module):
+class Operation(nn.Module, ABC):
     """Base of all operations: maps (n, c_in, h, w) to (n, c_out, ceil(h / stride), ceil(w / stride)).
 
     Attributes:
@@ -29,9 +30,9 @@ class Operation(nn.Module):
     is_identity: bool = False
     begin: nn.Module
 
+    @abstractmethod
     def finish(self, begun: torch.Tensor) -> torch.Tensor:
         """The rest of the operation, from the result of `begin`."""
-        raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.finish(self.begin(x))
