@@ -1,5 +1,6 @@
 """A copy of the project in a folder of its own, made small, with both tools at hand."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -28,7 +29,7 @@ SMALL = {
         },
         "random": {"n_architectures": 2},
     },
-    "train": {"epochs": 1},
+    "train": {"epochs": 2},
     "evaluate": {"n_augmented_support": 1, "n_untrained_episodes": 6, "n_resamples": 20},
 }  # fmt: skip
 
@@ -112,6 +113,26 @@ class Project:
 
     def json(self, name: str) -> dict:
         return json.loads((self.folder / name).read_text())
+
+    def result(self, method: str) -> list:
+        """What a method found, trained and reached, to be compared between projects."""
+        stem = f"{method}_doublemnist"
+        files = (f"search/{stem}/genotype.json", f"models/{stem}/weights.safetensors")
+        digests = [hashlib.sha256((self.folder / name).read_bytes()).hexdigest() for name in files]
+        result = self.json(f"results/{stem}.json")
+        return [*digests, *(result[key] for key in ("accuracy", "prototypes", "untrained"))]
+
+    def start(self, *command: str) -> subprocess.Popen:
+        """Start a command here in a process group of its own; its output goes to the file `started.log`."""
+        with open(self.folder.parent / "started.log", "w") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def snakemake(self, *arguments: str, ok: bool = True, **more: str) -> list[str]:
         """Run Snakemake; returns the sorted names of the jobs that ran (with -n: that would run)."""

@@ -6,10 +6,15 @@ One project is taken through a user's week; each test leaves it finished and rec
 import csv
 import io
 import json
+import os
+import random
 import shutil
+import signal
 import subprocess
+import time
 
 import jsonschema
+import psutil
 import pytest
 
 from tests.e2e.project import ROOT, SMALL, Project, jobs_in
@@ -170,3 +175,48 @@ def test_another_seed_changes_everything_but_the_images(finished):
     planned = set(finished.snakemake("-n"))
     finished.edit({"seed": 0})
     assert set(of_method("search", "train", "evaluate")) <= planned
+
+
+def started(project, job: str, running) -> psutil.Process:
+    """Wait until Snakemake has started a job; returns the job's process."""
+    while running.poll() is None:
+        for process in psutil.process_iter(["cmdline", "cwd"]):
+            command = process.info["cmdline"] or []
+            own = command[1:3] == ["-m", "pipeline"] and f"build/params/{job}.json" in command
+            if own and process.info["cwd"] == str(project.folder):
+                return process
+        time.sleep(0.02)
+    raise AssertionError(f"Snakemake ended before it came to {job}")
+
+
+def test_a_run_killed_in_the_midst_of_search_and_training_ends_as_an_undisturbed_one(finished, tmp_path):
+    project = Project.copied(tmp_path / "project", SMALL)
+    target = "results/metantk_doublemnist.json"
+    command = ("snakemake", "--cores", "2", target)
+    moments = random.Random(0)
+    for stage in ("search", "train"):
+        name = f"{stage}_metantk_doublemnist"
+        checkpoint = project.folder / f"build/checkpoints/{name}.pt"
+
+        # the job alone, as a system short of memory does
+        running = project.start(*command)
+        job = started(project, name, running)
+        while job.is_running() and not checkpoint.exists():
+            time.sleep(0.02)
+        job.kill()
+        assert running.wait() != 0
+        assert checkpoint.exists()
+        assert not (project.folder / target).exists()
+
+        # everything at once, as a power cut does; the folder stays locked
+        running = project.start(*command)
+        started(project, name, running)
+        time.sleep(moments.uniform(0, 4))
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        project.run("snakemake", "--unlock")
+
+    project.run(*command)
+    assert project.result("metantk") == finished.first_result
+    assert not list((project.folder / "build/checkpoints").iterdir())
+    assert project.snakemake("-n", target) == []
