@@ -149,6 +149,8 @@ def gram(layer: Layer, x: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
     total = None
     for rows in weight_gradients(layer, x, gradient):
         total = outer(rows) if total is None else total + outer(rows)
+        # given back before the next block is made, which then finds it in the cache
+        del rows
     return total
 
 

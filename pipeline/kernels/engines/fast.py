@@ -164,12 +164,19 @@ class _GroupNorm(torch.autograd.Function):
         mean, rstd, scale, *kept = ctx.saved_tensors
         x = kept[0] if kept else ctx.recipe.output()
         ctx.recipe = None
-        n, c, h, w = x.shape
-        gradient = _like_activations(gradient)
-        back = torch.ops.aten.native_group_norm_backward(
-            gradient, x, mean, rstd, scale, n, c, h * w, ctx.n_groups, (True, False, False)
-        )[0]
-        return back, None, None, None, None, None
+        _, c, h, w = x.shape
+        gradient = _like_activations(gradient).permute(0, 2, 3, 1).flatten(1, 2)
+        rows = x.permute(0, 2, 3, 1).flatten(1, 2)
+        # with z = rstd (x - mean) and s = scale gradient: rstd (s - mean(s) - z mean(z s)), the means over a group
+        mean, rstd = _per_channel(mean, c), _per_channel(rstd, c)
+        total = gradient.sum(1, keepdim=True)
+        along = (gradient * rows).sum(1, keepdim=True) - mean * total
+        flat, sloped = (
+            _per_channel(_group_mean((scale * part).squeeze(1), ctx.n_groups, h * w), c) for part in (total, along)
+        )
+        slope = rstd.pow(3) * sloped
+        back = torch.addcmul(slope * mean - rstd * flat, gradient, rstd * scale).addcmul_(rows, slope, value=-1)
+        return back.unflatten(1, (h, w)).permute(0, 3, 1, 2), None, None, None, None, None
 
 
 def _group_mean(sums: Tensor, n_groups: int, n_positions: int) -> Tensor:
