@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from pipeline.core.errors import GenotypeError
 from pipeline.nets.drop_path import DropPath
 from pipeline.nets.ops import FactorizedReduce, Operation, ReluConvNorm, make_operation
 
@@ -23,43 +24,14 @@ def edge_list(n_nodes: int) -> list[tuple[int, int]]:
     return [(source, i + 2) for i in range(n_nodes) for source in range(i + 2)]
 
 
-class Cell(nn.Module):
-    """What all cells share: preprocessing, and the sums over the terms of each node.
+class NodeSums(nn.Module):
+    """A graph whose nodes are sums of operations on earlier nodes.
 
-    Args:
-        c_before, c_previous: channels of the outputs of the cells k-2 and k-1.
-        channels: channels of every node.
-        reduction: edges out of the nodes 0 and 1 have stride 2.
-        after_reduction: the cell k-1 is a reduction cell, so the output of k-2 is twice as large and is halved here.
+    Attributes:
+        plan: per computed node, its terms in groups of equal weight.
     """
 
-    def __init__(
-        self, n_nodes: int, c_before: int, c_previous: int, channels: int, reduction: bool, after_reduction: bool
-    ):
-        super().__init__()
-        self.n_nodes, self.channels, self.reduction = n_nodes, channels, reduction
-        if after_reduction:
-            self.preprocess0 = FactorizedReduce(c_before, channels)
-        else:
-            self.preprocess0 = ReluConvNorm(c_before, channels, 1, 1)
-        self.preprocess1 = ReluConvNorm(c_previous, channels, 1, 1)
-        self.plan: list[list[tuple[float, list[Term]]]] = [[] for _ in range(n_nodes)]
-
-    @property
-    def out_channels(self) -> int:
-        return self.n_nodes * self.channels
-
-    def stride_from(self, source: int) -> int:
-        """Stride of every edge that reads node `source`."""
-        return 2 if self.reduction and source < 2 else 1
-
-    def forward(self, before: torch.Tensor, previous: torch.Tensor) -> torch.Tensor:
-        """(n, n_nodes * channels, h', w') from the outputs of the cells k-2 and k-1."""
-        nodes = [self.preprocess0(before), self.preprocess1(previous)]
-        begun: dict[tuple[int, str], torch.Tensor] = {}
-        for groups in self.plan:
-            nodes.append(self._node(groups, nodes, begun))
-        return torch.cat(nodes[2:], dim=1)
+    plan: list[list[tuple[float, list[Term]]]]
 
     def _node(
         self,
@@ -86,6 +58,78 @@ class Cell(nn.Module):
         return operation.finish(start)
 
     def _no_input(self, like: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(like)
+
+
+def check_mask(mask: torch.Tensor, shape: tuple[int, ...], what: str) -> None:
+    """Raise GenotypeError unless `mask` is boolean and of `shape`; `what` names who needs it."""
+    if mask.dtype != torch.bool or tuple(mask.shape) != shape:
+        raise GenotypeError(
+            f"The mask has type {mask.dtype} and shape {tuple(mask.shape)}; {what} needs torch.bool and {shape}."
+        )
+
+
+def masked_plan(
+    edges: Sequence[tuple[int, int]],
+    n_nodes: int,
+    rows: Sequence[Sequence[bool]],
+    table: Sequence[Sequence[Operation | None]],
+) -> list[list[tuple[float, list[Term]]]]:
+    """The plan in which every edge is the mean of its active operations; an edge without any is zero.
+
+    Args:
+        edges: (source node, place of the target among the computed nodes).
+        rows, table: a row per edge, an entry per operation: whether it is active, and the operation, None for `none`,
+            which counts among the active ones and adds nothing.
+    """
+    groups: list[dict[float, list[Term]]] = [{} for _ in range(n_nodes)]
+    for (source, target), row, candidates in zip(edges, rows, table, strict=True):
+        n_active = sum(row)
+        for active, operation in zip(row, candidates, strict=True):
+            if active and operation is not None:
+                groups[target].setdefault(1.0 / n_active, []).append((source, operation))
+    return [list(of_node.items()) for of_node in groups]
+
+
+class Cell(NodeSums):
+    """What all cells with two inputs share: preprocessing, and the concat of their nodes.
+
+    Args:
+        c_before, c_previous: channels of the outputs of the cells k-2 and k-1.
+        channels: channels of every node.
+        reduction: edges out of the nodes 0 and 1 have stride 2.
+        after_reduction: the cell k-1 is a reduction cell, so the output of k-2 is twice as large and is halved here.
+    """
+
+    def __init__(
+        self, n_nodes: int, c_before: int, c_previous: int, channels: int, reduction: bool, after_reduction: bool
+    ):
+        super().__init__()
+        self.n_nodes, self.channels, self.reduction = n_nodes, channels, reduction
+        if after_reduction:
+            self.preprocess0 = FactorizedReduce(c_before, channels)
+        else:
+            self.preprocess0 = ReluConvNorm(c_before, channels, 1, 1)
+        self.preprocess1 = ReluConvNorm(c_previous, channels, 1, 1)
+        self.plan = [[] for _ in range(n_nodes)]
+
+    @property
+    def out_channels(self) -> int:
+        return self.n_nodes * self.channels
+
+    def stride_from(self, source: int) -> int:
+        """Stride of every edge that reads node `source`."""
+        return 2 if self.reduction and source < 2 else 1
+
+    def forward(self, before: torch.Tensor, previous: torch.Tensor) -> torch.Tensor:
+        """(n, n_nodes * channels, h', w') from the outputs of the cells k-2 and k-1."""
+        nodes = [self.preprocess0(before), self.preprocess1(previous)]
+        begun: dict[tuple[int, str], torch.Tensor] = {}
+        for groups in self.plan:
+            nodes.append(self._node(groups, nodes, begun))
+        return torch.cat(nodes[2:], dim=1)
+
+    def _no_input(self, like: torch.Tensor) -> torch.Tensor:
         n, _, h, w = like.shape
         stride = self.stride_from(0)
         return like.new_zeros(n, self.channels, math.ceil(h / stride), math.ceil(w / stride))
@@ -110,13 +154,8 @@ class MaskedCell(Cell):
 
     def set_mask(self, rows: Sequence[Sequence[bool]]) -> None:
         """Choose the active operations: one row per edge, one entry per operation."""
-        groups: list[dict[float, list[Term]]] = [{} for _ in range(self.n_nodes)]
-        for (source, target), row, candidates in zip(edge_list(self.n_nodes), rows, self._table, strict=True):
-            n_active = sum(row)
-            for active, operation in zip(row, candidates, strict=True):
-                if active and operation is not None:
-                    groups[target - 2].setdefault(1.0 / n_active, []).append((source, operation))
-        self.plan = [list(of_node.items()) for of_node in groups]
+        edges = [(source, target - 2) for source, target in edge_list(self.n_nodes)]
+        self.plan = masked_plan(edges, self.n_nodes, rows, self._table)
 
 
 class DiscreteCell(Cell):

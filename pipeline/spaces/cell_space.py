@@ -7,7 +7,7 @@ import torch
 
 from pipeline.core.errors import GenotypeError
 from pipeline.nets.cell_network import TrainableCellNetwork
-from pipeline.nets.cells import edge_list
+from pipeline.nets.cells import check_mask, edge_list
 from pipeline.nets.init import construct
 from pipeline.nets.norms import convert_norms
 from pipeline.spaces.base import Generator, Space, below
@@ -113,12 +113,7 @@ class CellSpace(Space):
 
         Raises GenotypeError when a node has fewer than two edges with such an operation.
         """
-        expected = tuple(self.full_mask().shape)
-        if mask.dtype != torch.bool or tuple(mask.shape) != expected:
-            raise GenotypeError(
-                f"The mask has type {mask.dtype} and shape {tuple(mask.shape)}; "
-                f"{self.name} needs torch.bool and {expected}."
-            )
+        check_mask(mask, tuple(self.full_mask().shape), self.name)
         cells = zip(self.cell_types, mask.tolist(), strict=True)
         return Genotype(*(self._cell_of(rows, cell_type) for cell_type, rows in cells))
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from pipeline.core.errors import GenotypeError
 from pipeline.nets.cell_network import CellNetwork, CellShape
-from pipeline.nets.cells import MaskedCell, edge_list
+from pipeline.nets.cells import MaskedCell, check_mask, edge_list
 
 
 class Supernet(CellNetwork):
@@ -55,11 +54,7 @@ class Supernet(CellNetwork):
 
         Weights are left alone. Raises GenotypeError for another type or shape.
         """
-        if mask.dtype != torch.bool or tuple(mask.shape) != self.mask_shape:
-            raise GenotypeError(
-                f"The mask has type {mask.dtype} and shape {tuple(mask.shape)}; "
-                f"this supernet needs torch.bool and {self.mask_shape}."
-            )
+        check_mask(mask, self.mask_shape, "this supernet")
         self.mask = mask.clone()
         normal, reduce = mask.tolist()
         for cell in self.cells:

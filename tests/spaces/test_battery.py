@@ -26,7 +26,7 @@ def network(name, seed=0, **changes):
 def test_the_space_says_what_it_is(name):
     space = spaces.get(name)()
     assert space.name == name
-    assert space.capabilities <= {"samples", "mutates", "prunes", "relaxes", "graph"}
+    assert space.capabilities <= {"samples", "mutates", "prunes", "relaxes", "graph", "enumerates"}
     assert not space.operations or space.operations[0] == "none"
 
 
@@ -76,7 +76,11 @@ def test_the_built_network_runs_forward_and_backward(name, size):
     logits = one(images)
     assert logits.shape == (3, 5) and logits.isfinite().all()
     logits.sum().backward()
-    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in one.parameters())
+    gradients = [weight.grad for weight in one.parameters() if weight.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+    # `none` may cut an operation off from the output
+    space, genotype = sampled(name)
+    assert len(gradients) == len(list(one.parameters())) or "none" in space.to_text(genotype)
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])
