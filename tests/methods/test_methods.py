@@ -72,6 +72,14 @@ def test_a_method_proposes_architectures_of_its_space(name, tiny):
     assert bool(journal.rows) == (name in ("metantk", "ntk"))
 
 
+@pytest.mark.parametrize("name", [name for name in spaces.names() if "prunes" in spaces.get(name).capabilities])
+def test_every_space_that_prunes_can_be_searched_by_metantk(name, tiny):
+    found, journal = search("metantk", tiny, space=name, n_region_samples=20)
+    space = spaces.get(name)()
+    assert [space.from_text(space.to_text(one.genotype)) for one in found] == [one.genotype for one in found]
+    assert journal.not_finite["linear_regions"] == 0 and len(journal.rows) > 20
+
+
 def resolved(name: str, budget: str, dataset: str, n_cells: int) -> dict:
     return resolve(methods.get(name).Config, {}, (budget, dataset, f"{n_cells}cells"), TAGS, name)
 

@@ -19,7 +19,7 @@ class ToySpace:
     operations = ("none", "a", "b", "c")
     cell_types = ("normal",)
     edge_groups = ()
-    capabilities = frozenset({"samples", "prunes"})
+    capabilities = frozenset({"samples", "mutates", "prunes"})
 
     def full_mask(self) -> torch.Tensor:
         mask = torch.ones(1, 3, 4, dtype=torch.bool)
@@ -31,6 +31,12 @@ class ToySpace:
 
     def sample(self, generator: torch.Generator) -> tuple[int, ...]:
         return tuple(torch.randint(1, 4, (3,), generator=generator).tolist())
+
+    def mutate(self, genotype: tuple[int, ...], generator: torch.Generator) -> tuple[int, ...]:
+        edge, step = (int(torch.randint(high, (), generator=generator)) for high in (3, 2))
+        changed = list(genotype)
+        changed[edge] = 1 + (changed[edge] + step) % 3
+        return tuple(changed)
 
     def to_text(self, genotype: tuple[int, ...]) -> str:
         return "-".join(map(str, genotype))
@@ -60,7 +66,10 @@ def answer(strategy) -> dict[str, Measured]:
     return {"quality": Measured([[quality_of(one)] for one in candidates])}
 
 
-KNOBS = {"random_search": {"n_architectures": 27}}
+KNOBS = {
+    "random_search": {"n_architectures": 27},
+    "regularised_evolution": {"population_size": 8, "tournament_size": 4, "n_cycles": 40},
+}
 
 
 def start(name: str, seed: int = 0):
