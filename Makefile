@@ -22,5 +22,5 @@ lint: setup
 	snakemake --lint
 
 bench: setup
-	python benchmarks/kernel.py --repeats 4 --out benchmarks/figures/kernel_cpu.json
+	python benchmarks/kernel.py --repeats 2 --out benchmarks/figures/kernel_cpu.json
 	python benchmarks/training.py --threads 1 --rounds 3 --steps 3 --out benchmarks/figures/training_cpu.json
