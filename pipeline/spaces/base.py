@@ -1,11 +1,14 @@
 """What every space offers, and draws that any space needs."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
+
+from pipeline.core.errors import CapabilityError
 
 Generator = torch.Generator | np.random.Generator
 
@@ -25,7 +28,7 @@ class Space(ABC):
         operations: candidate operations in index order, `none` first; empty for a fixed net.
         cell_types: the kinds of cell, in the order of a mask's first axis.
         n_edges: possible edges of one cell.
-        capabilities: subset of {"samples", "mutates", "prunes", "graph"}.
+        capabilities: subset of {"samples", "mutates", "prunes", "enumerates", "policy", "graph"}.
     """
 
     name: ClassVar[str]
@@ -57,3 +60,24 @@ class Space(ABC):
     @abstractmethod
     def graph(self, genotype: Any) -> dict[str, list[dict[str, Any]]]:
         """The genotype as graphs for drawings, in JSON's types: per cell its name, node labels and edges."""
+
+    @property
+    def policy_shapes(self) -> list[tuple[int, int]]:
+        """Shapes (edges, choices) of the logits of a policy over this space. Raises CapabilityError without one."""
+        raise CapabilityError(f"The space {self.name} has no policy to draw from. Choose another for this search.")
+
+    def sample_from_policy(
+        self, logits: Sequence[torch.Tensor], generator: torch.Generator
+    ) -> tuple[Any, torch.Tensor]:
+        """A genotype drawn from a policy, and the logarithm of its probability, differentiable in the logits."""
+        raise CapabilityError(f"The space {self.name} has no policy to draw from. Choose another for this search.")
+
+    def decode_policy(self, logits: Sequence[torch.Tensor]) -> Any:
+        """The genotype that a policy prefers."""
+        raise CapabilityError(f"The space {self.name} has no policy to draw from. Choose another for this search.")
+
+
+def draw_choices(logits: torch.Tensor, generator: torch.Generator) -> tuple[list[int], torch.Tensor]:
+    """One choice per row of logits (edges choices), and the log probability of each, shape (edges,)."""
+    chosen = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator)
+    return chosen.flatten().tolist(), logits.log_softmax(-1).gather(1, chosen).flatten()

@@ -1,6 +1,7 @@
 """Spaces of repeated cells: two kinds of cell, any operation on any edge, two inputs kept per node (DARTS, 2019)."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from pipeline.nets.cell_network import TrainableCellNetwork
 from pipeline.nets.cells import check_mask, edge_list
 from pipeline.nets.init import construct
 from pipeline.nets.norms import convert_norms
-from pipeline.spaces.base import Generator, Space, below
+from pipeline.spaces.base import Generator, Space, below, draw_choices
 from pipeline.spaces.genotype import INPUTS_PER_NODE, Genotype, Node, check_cell, parse
 from pipeline.spaces.supernet import Supernet
 
@@ -19,7 +20,7 @@ class CellSpace(Space):
     """A space of genotypes with a normal and a reduction cell; a subclass names `operations` and `n_nodes`."""
 
     cell_types = ("normal", "reduce")
-    capabilities = frozenset({"samples", "mutates", "prunes", "graph"})
+    capabilities = frozenset({"samples", "mutates", "prunes", "policy", "graph"})
     n_nodes: ClassVar[int]
 
     @property
@@ -61,6 +62,47 @@ class CellSpace(Space):
             others = [name for name in self.operations[1:] if name != operation]
             pairs[slot] = (others[below(len(others), generator)], source)
         return Genotype(*(tuple(tuple(of_node) for of_node in changed) for changed in cells))
+
+    @property
+    def policy_shapes(self) -> list[tuple[int, int]]:
+        """Per kind of cell all edges, with a choice of all operations but `none`."""
+        return [(self.n_edges, len(self.operations) - 1) for _ in self.cell_types]
+
+    def sample_from_policy(
+        self, logits: Sequence[torch.Tensor], generator: torch.Generator
+    ) -> tuple[Genotype, torch.Tensor]:
+        """A genotype and its log probability as TEG-NAS (Chen et al., 2021) counts it.
+
+        Every edge draws an operation. A node with more than two edges then keeps two, drawn without replacement with
+        probabilities softmax(logits of the drawn operations). Only the kept edges' operations count for the log
+        probability; the choice of edges has none.
+        """
+        cells, total = [], logits[0].new_zeros(())
+        for of_cell in logits:
+            chosen, log_probabilities = draw_choices(of_cell, generator)
+            nodes = []
+            for start, stop in self.edge_groups:
+                strength = of_cell.detach()[range(start, stop), chosen[start:stop]]
+                kept = list(range(stop - start))
+                if len(kept) > INPUTS_PER_NODE:
+                    drawn = torch.multinomial(strength.softmax(0), INPUTS_PER_NODE, generator=generator)
+                    kept = sorted(drawn.tolist())
+                nodes.append(tuple((self.operations[1 + chosen[start + source]], source) for source in kept))
+                total = total + log_probabilities[[start + source for source in kept]].sum()
+            cells.append(tuple(nodes))
+        return Genotype(*cells), total
+
+    def decode_policy(self, logits: Sequence[torch.Tensor]) -> Genotype:
+        """The likeliest operation of every edge, and per node the two edges whose operation is likeliest."""
+        cells = []
+        for of_cell in logits:
+            strength, chosen = (part.tolist() for part in of_cell.detach().softmax(-1).max(-1))
+            nodes = []
+            for start, stop in self.edge_groups:
+                kept = sorted(range(start, stop), key=lambda edge: -strength[edge])[:INPUTS_PER_NODE]
+                nodes.append(tuple((self.operations[1 + chosen[edge]], edge - start) for edge in sorted(kept)))
+            cells.append(tuple(nodes))
+        return Genotype(*cells)
 
     def build(
         self, genotype: Genotype, *, n_classes: int, channels: int, n_cells: int, in_channels: int = 3

@@ -6,7 +6,7 @@ one reads.
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from pipeline.nets.init import construct
 from pipeline.nets.norms import convert_norms
 from pipeline.nets.stage_network import EDGES, MaskedStageNetwork, TrainableStageNetwork
 from pipeline.spaces import SPACES
-from pipeline.spaces.base import Generator, Space, below
+from pipeline.spaces.base import Generator, Space, below, draw_choices
 
 N_NODES = 3
 _EXAMPLE = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|"
@@ -38,7 +38,7 @@ class NasBench201(Space):
 
     operations = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
     cell_types = ("cell",)
-    capabilities = frozenset({"samples", "mutates", "prunes", "enumerates", "graph"})
+    capabilities = frozenset({"samples", "mutates", "prunes", "enumerates", "policy", "graph"})
     n_edges = len(EDGES)
     edge_groups: tuple[tuple[int, int], ...] = ()
 
@@ -106,6 +106,22 @@ class NasBench201(Space):
     def distance(self, first: DenseGenotype, second: DenseGenotype) -> int:
         """Number of edges with different operations."""
         return sum(a != b for a, b in zip(first.operations, second.operations, strict=True))
+
+    @property
+    def policy_shapes(self) -> list[tuple[int, int]]:
+        """Six edges with a choice of all five operations."""
+        return [(len(EDGES), len(self.operations))]
+
+    def sample_from_policy(
+        self, logits: Sequence[torch.Tensor], generator: torch.Generator
+    ) -> tuple[DenseGenotype, torch.Tensor]:
+        """Independent operations on all edges, `none` among them, and the log probability of all together."""
+        chosen, log_probabilities = draw_choices(logits[0], generator)
+        return DenseGenotype(tuple(self.operations[i] for i in chosen)), log_probabilities.sum()
+
+    def decode_policy(self, logits: Sequence[torch.Tensor]) -> DenseGenotype:
+        """The likeliest operation of every edge."""
+        return DenseGenotype(tuple(self.operations[i] for i in logits[0].argmax(-1).tolist()))
 
     def build(
         self, genotype: DenseGenotype, *, n_classes: int, channels: int, n_cells: int, in_channels: int = 3

@@ -156,3 +156,22 @@ def rank_together(columns: Iterable[tuple[Sequence[float], bool]]) -> tuple[list
         first_order = order if first_order is None else first_order
         totals = ranks if totals is None else [a + b for a, b in zip(totals, ranks, strict=True)]
     return sorted(first_order, key=lambda i: totals[i]), totals
+
+
+def best_by_ranks(columns: Sequence[tuple[Sequence[float], bool]]) -> int:
+    """The member with the smallest sum of ranks; the first of those with equal sums.
+
+    A member's rank by one indicator is the number of members that are better; equal values share it. Values that are
+    not finite are worse than all others.
+
+    Args:
+        columns: per indicator the members' values and whether high ones are better.
+    """
+    totals = [0] * len(columns[0][0])
+    for values, higher_is_better in columns:
+        worth = [(value if higher_is_better else -value) if math.isfinite(value) else -math.inf for value in values]
+        place: dict[float, int] = {}
+        for i, one in enumerate(sorted(worth, reverse=True)):
+            place.setdefault(one, i)
+        totals = [total + place[one] for total, one in zip(totals, worth, strict=True)]
+    return totals.index(min(totals))

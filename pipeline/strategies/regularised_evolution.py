@@ -11,28 +11,9 @@ import torch
 
 from pipeline.core.errors import CapabilityError, ConfigError, ScoreError
 from pipeline.strategies import STRATEGIES
-from pipeline.strategies.indicators import Indicator, Measured, mean
+from pipeline.strategies.indicators import Indicator, Measured, best_by_ranks, mean
 
 CHOICES = ("population", "history")
-
-
-def best_by_ranks(columns: Sequence[tuple[Sequence[float], bool]]) -> int:
-    """The member with the smallest sum of ranks; the first of those with equal sums.
-
-    A member's rank by one indicator is the number of members that are better; equal values share it. Values that are
-    not finite are worse than all others.
-
-    Args:
-        columns: per indicator the members' values and whether high ones are better.
-    """
-    totals = [0] * len(columns[0][0])
-    for values, higher_is_better in columns:
-        worth = [(value if higher_is_better else -value) if math.isfinite(value) else -math.inf for value in values]
-        place: dict[float, int] = {}
-        for i, one in enumerate(sorted(worth, reverse=True)):
-            place.setdefault(one, i)
-        totals = [total + place[one] for total, one in zip(totals, worth, strict=True)]
-    return totals.index(min(totals))
 
 
 @STRATEGIES.register("regularised_evolution")

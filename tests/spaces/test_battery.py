@@ -26,7 +26,7 @@ def network(name, seed=0, **changes):
 def test_the_space_says_what_it_is(name):
     space = spaces.get(name)()
     assert space.name == name
-    assert space.capabilities <= {"samples", "mutates", "prunes", "relaxes", "graph", "enumerates"}
+    assert space.capabilities <= {"samples", "mutates", "prunes", "relaxes", "graph", "enumerates", "policy"}
     assert not space.operations or space.operations[0] == "none"
 
 
@@ -67,6 +67,42 @@ def test_mutation_gives_another_genotype_of_the_space_or_says_that_it_cannot(nam
     for seed in range(20):
         mutant = space.mutate(genotype, torch_stream(seed, "mutate"))
         assert mutant != genotype and space.from_text(space.to_text(mutant)) == mutant
+
+
+def policy_of(space, seed, spread=1.0):
+    generator = torch_stream(seed, "logits")
+    return [(spread * torch.randn(shape, generator=generator)).requires_grad_() for shape in space.policy_shapes]
+
+
+def test_a_policy_draws_genotypes_with_a_log_probability_or_the_space_says_that_it_has_none(name):
+    space = spaces.get(name)()
+    if "policy" not in space.capabilities:
+        with pytest.raises(CapabilityError):
+            space.policy_shapes  # noqa: B018
+        return
+    logits = policy_of(space, 0)
+    for seed in range(10):
+        genotype, log_probability = space.sample_from_policy(logits, torch_stream(seed, "draw"))
+        assert space.from_text(space.to_text(genotype)) == genotype
+        assert log_probability.shape == () and log_probability < 0
+        gradients = torch.autograd.grad(log_probability, logits)
+        assert all(gradient.abs().sum() > 0 for gradient in gradients)
+        again, same = space.sample_from_policy(logits, torch_stream(seed, "draw"))
+        assert again == genotype and torch.equal(same, log_probability)
+
+
+def test_a_policy_that_is_certain_draws_what_it_prefers(name):
+    space = spaces.get(name)()
+    if "policy" not in space.capabilities:
+        pytest.skip(f"{name} has no policy")
+    logits = policy_of(space, 1, spread=1000.0)
+    preferred = space.decode_policy(logits)
+    drawn = [space.sample_from_policy(logits, torch_stream(seed, "draw"))[0] for seed in range(5)]
+    if len(space.cell_types) == 1:
+        assert drawn == [preferred] * 5
+    # which edges a node keeps is drawn by the logits, what it prefers goes by probabilities, which are all 1 here
+    operations = {text for one in drawn for cell in space.graph(one)["cells"] for _, _, text in cell["edges"]}
+    assert operations <= {*space.operations, "concat"}
 
 
 @pytest.mark.parametrize("size", [(32, 32), (7, 7), (5, 21)])

@@ -9,9 +9,9 @@ import torch
 
 from pipeline import spaces
 from pipeline.core.errors import CapabilityError, ConfigError, ScoreError
-from pipeline.strategies.indicators import Indicator, Measured
+from pipeline.strategies.indicators import Indicator, Measured, best_by_ranks
 from pipeline.strategies.random_search import RandomSearch
-from pipeline.strategies.regularised_evolution import RegularisedEvolution, best_by_ranks
+from pipeline.strategies.regularised_evolution import RegularisedEvolution
 from tests.strategies.toy import INDICATOR, ToySpace, answer, quality_of
 
 SELECTION = json.loads((pathlib.Path(__file__).parent.parent / "golden" / "tegnas_selection.json").read_text())

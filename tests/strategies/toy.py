@@ -19,7 +19,7 @@ class ToySpace:
     operations = ("none", "a", "b", "c")
     cell_types = ("normal",)
     edge_groups = ()
-    capabilities = frozenset({"samples", "mutates", "prunes"})
+    capabilities = frozenset({"samples", "mutates", "prunes", "policy"})
 
     def full_mask(self) -> torch.Tensor:
         mask = torch.ones(1, 3, 4, dtype=torch.bool)
@@ -37,6 +37,16 @@ class ToySpace:
         changed = list(genotype)
         changed[edge] = 1 + (changed[edge] + step) % 3
         return tuple(changed)
+
+    policy_shapes = ((3, 3),)
+
+    def sample_from_policy(self, logits, generator):
+        chosen = torch.multinomial(logits[0].detach().softmax(-1), 1, generator=generator)
+        genotype = tuple((chosen.flatten() + 1).tolist())
+        return genotype, logits[0].log_softmax(-1).gather(1, chosen).sum()
+
+    def decode_policy(self, logits) -> tuple[int, ...]:
+        return tuple((logits[0].argmax(-1) + 1).tolist())
 
     def to_text(self, genotype: tuple[int, ...]) -> str:
         return "-".join(map(str, genotype))
@@ -69,6 +79,7 @@ def answer(strategy) -> dict[str, Measured]:
 KNOBS = {
     "random_search": {"n_architectures": 27},
     "regularised_evolution": {"population_size": 8, "tournament_size": 4, "n_cycles": 40},
+    "reinforce": {"n_steps": 150},
 }
 
 
