@@ -56,7 +56,7 @@ def ntk(
         raise KernelError(f"The images have the shape {tuple(images.shape)}; at least one image is needed.")
     _refuse_coupling(network)
     whole = network if head is None else _Headed(network, head)
-    with torch.enable_grad(), _full_precision(images):
+    with torch.enable_grad(), full_precision(images):
         grams = ENGINES.get(engine)(whole, weights_of(whole), images.detach(), low_memory=low_memory)
     if not grams:
         raise KernelError(f"No weight of {type(network).__name__} took part in its outputs, it has no tangent kernel.")
@@ -98,7 +98,7 @@ def _refuse_coupling(network: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def _full_precision(images: Tensor):
+def full_precision(images: Tensor):
     """On CUDA: no TensorFloat-32, whose 1e-3 would drown small eigenvalues, and repeatable convolutions."""
     if not images.is_cuda:
         yield
