@@ -60,6 +60,25 @@ class TaskBatch:
 
 
 @dataclass(frozen=True)
+class LabelledBatch:
+    """Images with their classes, and others of the same classes that were held out.
+
+    Attributes:
+        images: shape (n, c, h, w).
+        labels: class numbers below `n_classes`, shape (n,).
+        held_out_images: shape (m, c, h, w); none of them is among `images`.
+        held_out_labels: shape (m,).
+        n_classes: classes of the data set, whether or not the batch has an image of each.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    held_out_images: torch.Tensor
+    held_out_labels: torch.Tensor
+    n_classes: int
+
+
+@dataclass(frozen=True)
 class Score:
     """A proxy's answer: a number and its direction."""
 
