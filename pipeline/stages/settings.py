@@ -16,6 +16,7 @@ from pipeline import data, methods
 from pipeline.core.code import PACKAGE, CodeIndex
 from pipeline.core.config import BUDGETS, resolve
 from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError
+from pipeline.core.types import FEW_SHOT
 from pipeline.data.settings import FetchConfig, PrepareConfig
 from pipeline.episodes.settings import EpisodesConfig
 from pipeline.evaluation.settings import EvaluateConfig, NetworkConfig, TrainConfig
@@ -178,7 +179,7 @@ class Freezer:
         return {**frozen, "method": method} if method else frozen
 
     def data_files(self, dataset: str) -> Iterator[tuple[str, dict]]:
-        """(file name, content) of fetch, prepare and episodes for one data set."""
+        """(file name, content) of fetch, prepare and, where classes can be new, episodes for one data set."""
         family = FOLDER_FAMILY if dataset in self.folders else dataset
         options = self._section(
             "data", FetchConfig, self._tags(dataset), self.folders.get(dataset, {}), f"data.folders.{dataset}"
@@ -186,6 +187,8 @@ class Freezer:
         folder = {"folder": options} if dataset in self.folders else {}
         yield f"fetch_{dataset}.json", self._file("fetch", dataset, {"family": family, **folder}, family=family)
         for stage, sections in DATA_STAGES.items():
+            if stage == "episodes" and data.kind_of(family) != FEW_SHOT:
+                continue
             params = {name: self._section(name, SECTIONS[name], self._tags(dataset)) for name in sections}
             if stage == "prepare":
                 params = {"family": family, **folder, **params}
