@@ -53,6 +53,7 @@ def random_images(n_images: int, size: int) -> PreparedSet:
         images=images,
         labels=labels,
         folds=np.zeros_like(labels),
+        split_rows={"base": range(n_images), "validation": range(0), "novel": range(0)},
         class_names=[str(label) for label in range(N_CLASSES)],
         split_classes={"base": np.arange(N_CLASSES), "validation": empty, "novel": empty},
         mean=(0.5, 0.5, 0.5),

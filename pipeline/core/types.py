@@ -14,6 +14,30 @@ SPLITS = ("base", "validation", "novel")
 
 
 @dataclass(frozen=True)
+class Kind:
+    """How a data set is split.
+
+    Attributes:
+        splits: names of the splits, in their order in a prepared set.
+        optional: those of them that a data set may lack.
+        search_split: the one that a search may read, and that mean and standard deviation are taken of.
+        shares_classes: whether all splits have the same classes, or each has its own.
+    """
+
+    splits: tuple[str, ...]
+    optional: tuple[str, ...]
+    search_split: str
+    shares_classes: bool
+
+
+FEW_SHOT, CLASSIFICATION = "few_shot", "classification"
+KINDS = {
+    FEW_SHOT: Kind(SPLITS, (), "base", shares_classes=False),
+    CLASSIFICATION: Kind(("train", "validation", "test"), ("validation",), "train", shares_classes=True),
+}
+
+
+@dataclass(frozen=True)
 class Episode:
     """One few-shot task, as rows of a prepared set.
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.core.config import build
 from pipeline.core.errors import DataError
-from pipeline.core.types import SPLITS
+from pipeline.core.types import FEW_SHOT, SPLITS
 from pipeline.data.archives import Blob, Tree
 from pipeline.data.settings import FetchConfig, PrepareConfig
 
@@ -94,9 +94,11 @@ class Options:
 
 
 class Dataset(abc.ABC):
-    """A data set of images grouped by class, with classes grouped into base, validation and novel.
+    """A data set of images grouped by class.
 
     Class attributes:
+        kind: a key of `pipeline.core.types.KINDS`: "few_shot", whose classes are grouped into base, validation and
+            novel, or "classification", whose images of every class are grouped into train and test.
         title: the name in tables and figures.
         licence: terms of the images.
         native_size: pixels of a side at the data set's best.
@@ -107,6 +109,7 @@ class Dataset(abc.ABC):
     """
 
     name: ClassVar[str]
+    kind: ClassVar[str] = FEW_SHOT
     title: str
     licence: str
     native_size: int

@@ -1,7 +1,8 @@
 """The prepared set: what a data set looks like to everything that learns from it.
 
 Three files: `D.images.npy` (uint8, image h w channel), `D.index.csv` (a row per image) and `D.manifest.json`. Images of
-a class lie together, classes of a split lie together, and a class's number is its place in that order.
+a split lie together, in it those of a class. In a few-shot set every split has classes of its own, and a class's number
+is its place in that order; in a classification set the splits have the same classes under the same numbers.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import pathlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ import numpy as np
 
 from pipeline.core.artifacts import PathLike, read_json, sha256
 from pipeline.core.errors import ArtifactError, DataError, UnknownNameError
-from pipeline.core.types import SPLITS
+from pipeline.core.types import CLASSIFICATION, FEW_SHOT, KINDS
 
 INDEX_COLUMNS = ("image", "class", "split", "source", "sha256", "fold")
 
@@ -33,10 +35,12 @@ class PreparedSet:
             Most sets have one fold; where a split has several, an episode takes its support from one and its
             queries from the others.
         class_names: name of each class id.
+        split_rows: image rows of each split.
         split_classes: class ids of each split.
-        mean, std: per channel of RGB over the base split, in 0..1, length 3.
+        mean, std: per channel of RGB over the search split, in 0..1, length 3.
         digest: names the content; equal digests mean equal images, classes and splits.
         manifest: the manifest file's content.
+        kind: "few_shot" or "classification", a key of `pipeline.core.types.KINDS`.
     """
 
     name: str
@@ -44,11 +48,13 @@ class PreparedSet:
     labels: np.ndarray
     folds: np.ndarray
     class_names: list[str]
+    split_rows: Mapping[str, range]
     split_classes: dict[str, np.ndarray]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     digest: str
     manifest: dict[str, Any]
+    kind: str = FEW_SHOT
 
     @classmethod
     def open(cls, images: PathLike, index: PathLike, manifest: PathLike, *, verify: bool = False) -> PreparedSet:
@@ -66,7 +72,9 @@ class PreparedSet:
         if verify and sha256(images) != facts["images_sha256"]:
             raise _stranger(images, manifest)
         rows = _read_index(index, manifest, facts)
-        names = [name for split in SPLITS for name in facts["classes"][split]]
+        kind = facts.get("kind", FEW_SHOT)
+        classes = {split: facts["classes"][split] for split in KINDS[kind].splits if split in facts["classes"]}
+        names = list(dict.fromkeys(name for of_split in classes.values() for name in of_split))
         ids = {name: i for i, name in enumerate(names)}
         labels = np.array([ids[row["class"]] for row in rows], dtype=np.int64)
         return cls(
@@ -75,13 +83,15 @@ class PreparedSet:
             labels=labels,
             folds=np.array([int(row["fold"]) for row in rows], dtype=np.int64),
             class_names=names,
+            split_rows=_split_rows([row["split"] for row in rows], list(classes)),
             split_classes={
-                split: np.array([ids[n] for n in facts["classes"][split]], dtype=np.int64) for split in SPLITS
+                split: np.array([ids[name] for name in of_split], dtype=np.int64) for split, of_split in classes.items()
             },
             mean=tuple(facts["mean"]),
             std=tuple(facts["std"]),
             digest=facts["digest"],
             manifest=facts,
+            kind=kind,
         )
 
     @property
@@ -92,26 +102,45 @@ class PreparedSet:
     def image_size(self) -> int:
         return self.images.shape[1]
 
+    @property
+    def search_split(self) -> str:
+        """The split that a search may read: "base" or "train"."""
+        return KINDS[self.kind].search_split
+
     def classes_of(self, split: str) -> np.ndarray:
         """Class ids of a split. Raises UnknownNameError."""
         if split not in self.split_classes:
-            raise UnknownNameError("split", split, SPLITS)
+            raise UnknownNameError(f"split of {self.name}", split, self.split_classes)
         return self.split_classes[split]
 
     def n_classes(self, split: str) -> int:
         return len(self.classes_of(split))
 
-    def rows_of(self, class_id: int) -> np.ndarray:
-        """Image rows of one class, ascending."""
-        low, high = np.searchsorted(self.labels, [class_id, class_id + 1])
-        return np.arange(low, high)
+    def rows_of(self, class_id: int, split: str | None = None) -> np.ndarray:
+        """Image rows of one class, ascending; in a classification set those of the search split unless one is named.
+
+        Raises UnknownNameError.
+        """
+        if split is None and KINDS[self.kind].shares_classes:
+            split = self.search_split
+        rows = range(len(self.labels)) if split is None else self._range_of(split)
+        low, high = np.searchsorted(self.labels[rows.start : rows.stop], [class_id, class_id + 1])
+        return np.arange(rows.start + low, rows.start + high)
 
     def rows_of_split(self, split: str) -> np.ndarray:
-        """Image rows of all classes of a split, ascending."""
-        classes = self.classes_of(split)
-        if len(classes) == 0:
-            return np.arange(0)
-        return np.concatenate([self.rows_of(class_id) for class_id in classes])
+        """Image rows of all classes of a split, ascending. Raises UnknownNameError."""
+        rows = self._range_of(split)
+        return np.arange(rows.start, rows.stop)
+
+    def _range_of(self, split: str) -> range:
+        self.classes_of(split)
+        return self.split_rows[split]
+
+
+def _split_rows(split_of_row: Sequence[str], splits: Sequence[str]) -> dict[str, range]:
+    """Split -> its rows, which lie together in the order of `splits`."""
+    stops = np.cumsum([split_of_row.count(split) for split in splits]).tolist()
+    return {split: range(start, stop) for split, start, stop in zip(splits, [0, *stops], stops, strict=False)}
 
 
 def _stranger(path: PathLike, manifest: PathLike) -> ArtifactError:
@@ -155,10 +184,21 @@ def require_images(prepared: PreparedSet, split: str, n_classes: int, n_images: 
             f"{what} needs {n_classes} classes, but the {split} split of {prepared.name} has {len(classes)}. "
             "Lower n_way, or give that split more classes."
         )
-    counts = np.bincount(prepared.labels, minlength=len(prepared.class_names))[classes]
+    labels = prepared.labels[prepared.rows_of_split(split)]
+    counts = np.bincount(labels, minlength=len(prepared.class_names))[classes]
     if counts.min() < n_images:
         poorest = prepared.class_names[classes[counts.argmin()]]
         raise DataError(
             f"{what} needs {n_images} images per class, but class '{poorest}' of the {split} split of {prepared.name} "
             f"has {counts.min()}. Lower k_shots or n_query, or add images."
+        )
+
+
+def require_few_shot(prepared: PreparedSet, what: str) -> None:
+    """Raises DataError when the splits of the set share their classes, so that no class is new in a test."""
+    if prepared.kind == CLASSIFICATION:
+        raise DataError(
+            f"{what} needs a few-shot data set, whose splits have different classes, but {prepared.name} is a "
+            f"classification data set: its {' and '.join(prepared.split_classes)} splits have the same classes. Name a "
+            "few-shot data set instead (`python -m pipeline list datasets` shows the kinds)."
         )

@@ -33,7 +33,7 @@ from pipeline.core.artifacts import (
 )
 from pipeline.core.errors import DataError, PipelineError
 from pipeline.core.progress import say, track
-from pipeline.core.types import SPLITS
+from pipeline.core.types import KINDS
 from pipeline.data.archives import Blob, Tree
 from pipeline.data.base import Dataset, Record
 from pipeline.data.fetching import SOURCES_FILE
@@ -118,28 +118,55 @@ def prepare(
 
 
 def select(records: Iterable[Record], dataset: Dataset, name: str) -> list[Record]:
-    """Records ordered by split, then class, capped per class. Raises DataError for missing or poor classes."""
-    knobs = dataset.options.prepare
-    by_class: dict[str, list[Record]] = collections.defaultdict(list)
+    """Records ordered by split, then class, capped per class of a split.
+
+    Raises DataError for missing or poor classes, and where the data set's kind does not allow its splits.
+    """
+    knobs, kind = dataset.options.prepare, KINDS[dataset.kind]
+    groups: dict[tuple[str, str], list[Record]] = collections.defaultdict(list)
     for record in records:
-        by_class[record.class_name].append(record)
-    torn = [c for c, members in by_class.items() if len({member.split for member in members}) > 1]
-    if torn:
-        raise DataError(f"{name}: class '{torn[0]}' lies in more than one split; splits must not share classes.")
-    poor = {c: len(members) for c, members in by_class.items() if len(members) < knobs.min_images_per_class}
+        groups[record.split, record.class_name].append(record)
+    (require_same_classes if kind.shares_classes else require_own_classes)(groups, name)
+    poor = {group: len(members) for group, members in groups.items() if len(members) < knobs.min_images_per_class}
     if poor:
-        listed = ", ".join(f"'{c}' ({n})" for c, n in itertools.islice(poor.items(), LISTED))
+        described = (f"'{c}' ({f'{split} ' * kind.shares_classes}{n})" for (split, c), n in poor.items())
         raise DataError(
-            f"{name}: {len(poor)} classes have fewer than {knobs.min_images_per_class} images: {listed}. Add images or "
-            "take these classes out, or lower prepare.min_images_per_class in params.yaml."
+            f"{name}: {len(poor)} classes have fewer than {knobs.min_images_per_class} images: "
+            f"{', '.join(itertools.islice(described, LISTED))}. Add images or take these classes out, or lower "
+            "prepare.min_images_per_class in params.yaml."
         )
-    order = sorted(by_class, key=lambda c: (SPLITS.index(by_class[c][0].split), c))
-    empty = set(SPLITS) - {by_class[c][0].split for c in order}
+    empty = set(kind.splits) - set(kind.optional) - {split for split, _ in groups}
     if empty:
         raise DataError(
             f"{name}: no class of the {' and '.join(sorted(empty))} split was found; the archive is incomplete."
         )
-    return [record for c in order for record in by_class[c][: knobs.max_images_per_class]]
+    order = sorted(groups, key=lambda group: (kind.splits.index(group[0]), group[1]))
+    return [record for group in order for record in groups[group][: knobs.max_images_per_class]]
+
+
+def require_own_classes(groups: Iterable[tuple[str, str]], name: str) -> None:
+    """Raises DataError when a class is in two of the (split, class) pairs."""
+    seen: set[str] = set()
+    for _, class_name in groups:
+        if class_name in seen:
+            raise DataError(f"{name}: class '{class_name}' lies in more than one split; splits must not share classes.")
+        seen.add(class_name)
+
+
+def require_same_classes(groups: Iterable[tuple[str, str]], name: str) -> None:
+    """Raises DataError when a class of one split is in no (split, class) pair of another."""
+    classes_of: dict[str, set[str]] = collections.defaultdict(set)
+    for split, class_name in groups:
+        classes_of[split].add(class_name)
+    everywhere = set.union(set(), *classes_of.values())
+    for split, present in classes_of.items():
+        missing = sorted(everywhere - present)
+        if missing:
+            raise DataError(
+                f"{name}: {len(missing)} of {len(everywhere)} classes have no image in the {split} split, e.g. "
+                f"'{missing[0]}'. All splits of a classification data set have the same classes: fetch it again, or "
+                "give these classes images there."
+            )
 
 
 def read_one(record: Record, target: Target) -> np.ndarray:
@@ -170,7 +197,7 @@ def _read_chunk(path: str, start: int, records: Sequence[Record], target: Target
 
 @dataclass(frozen=True)
 class Measured:
-    """What writing the images taught: a finding per row, checks, and mean and std of the base split (RGB, 0..1)."""
+    """What writing the images taught: a finding per row, checks, and mean and std of the search split (RGB, 0..1)."""
 
     findings: list[Finding]
     checks: dict[str, Any]
@@ -197,7 +224,8 @@ def write_images(
             raise UnreadableImagesError(failures, records, name)
         checks = check(records, findings, array, dropped)
         refuse_duplicates(checks, dataset, name)
-        mean, std = mean_and_std(array[: sum(record.split == "base" for record in records)])
+        search_split = KINDS[dataset.kind].search_split
+        mean, std = mean_and_std(array[: sum(record.split == search_split for record in records)])
     return Measured(findings, checks, mean, std)
 
 
@@ -235,7 +263,7 @@ def mean_and_std(images: np.ndarray) -> tuple[list[float], list[float]]:
     mean = total / count
     std = np.sqrt(squares / count - mean**2)
     if (std == 0).any():
-        raise DataError("All images of the base split are blank: their pixels do not vary.")
+        raise DataError("All images to learn from (base or train split) are blank: their pixels do not vary.")
     repeat = 3 // images.shape[-1]
     return [*(mean / 255).tolist()] * repeat, [*(std / 255).tolist()] * repeat
 
@@ -308,11 +336,14 @@ def describe(
     index: PathLike,
 ) -> dict[str, Any]:
     """The manifest."""
-    classes = {split: list(dict.fromkeys(r.class_name for r in records if r.split == split)) for split in SPLITS}
+    kind, held = KINDS[dataset.kind], {record.split for record in records}
+    splits = [split for split in kind.splits if split in held]
+    classes = {split: list(dict.fromkeys(r.class_name for r in records if r.split == split)) for split in splits}
     content = {"images_sha256": sha256(images), "index_sha256": sha256(index), "classes": classes}
     return {
         "schema_version": 1,
         "dataset": name,
+        "kind": dataset.kind,
         "title": dataset.title or name,
         "licence": dataset.licence,
         "official": all(source["official"] for source in origin["sources"]),

@@ -20,7 +20,7 @@ def disjoint_episodes(
     split has several folds, support and queries come from different ones, as in `EpisodeSampler`.
     """
     rng = numpy_stream(seed, "disjoint episodes", split, k_shot)
-    left = {int(label): rng.permutation(prepared.rows_of(label)) for label in prepared.classes_of(split)}
+    left = {int(label): rng.permutation(prepared.rows_of(label, split)) for label in prepared.classes_of(split)}
     folds = np.unique(prepared.folds[prepared.rows_of_split(split)])
     episodes = []
     while True:

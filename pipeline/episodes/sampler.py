@@ -59,7 +59,7 @@ class EpisodeSampler:
         )
 
     def _draw(self, rng: np.random.Generator, class_id: int, fold: int | None) -> tuple[np.ndarray, np.ndarray]:
-        rows = rng.permutation(self.prepared.rows_of(class_id))
+        rows = rng.permutation(self.prepared.rows_of(class_id, self.split))
         if fold is None:
             return rows[self.n_query : self.n_query + self.k_shot], rows[: self.n_query]
         for_support = self.prepared.folds[rows] == fold
@@ -69,7 +69,7 @@ class EpisodeSampler:
         if len(self._folds) < 2:
             return
         for class_id in self._classes:
-            folds = self.prepared.folds[self.prepared.rows_of(class_id)]
+            folds = self.prepared.folds[self.prepared.rows_of(class_id, self.split)]
             counts = np.array([(folds == fold).sum() for fold in self._folds])
             if counts.min() < self.k_shot or len(folds) - counts.max() < self.n_query:
                 raise DataError(

@@ -2,7 +2,7 @@
 
 from pipeline.core.config import build
 from pipeline.core.progress import say
-from pipeline.data.prepared import PreparedSet
+from pipeline.data.prepared import PreparedSet, require_few_shot
 from pipeline.episodes import files
 from pipeline.episodes.sampler import EpisodeSampler
 from pipeline.episodes.settings import EpisodesConfig
@@ -21,6 +21,7 @@ def run(arguments) -> None:
     frozen = read_params(arguments.params)
     config = build(EpisodesConfig, frozen.params["episodes"], "episodes")
     prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest, verify=True)
+    require_few_shot(prepared, "Drawing test episodes")
     episodes = {}
     for k_shot in config.k_shots:
         sampler = EpisodeSampler(

@@ -223,7 +223,7 @@ class Freezer:
         return {**frozen, "method": method} if method else frozen
 
     def data_files(self, dataset: str) -> Iterator[tuple[str, dict]]:
-        """(file name, content) of fetch, prepare and episodes for one data set."""
+        """(file name, content) of fetch, prepare and, where classes can be new, episodes for one data set."""
         family = FOLDER_FAMILY if dataset in self.folders else dataset
         options = self._section(
             "data", FetchConfig, self._tags(dataset), self.folders.get(dataset, {}), f"data.folders.{dataset}"

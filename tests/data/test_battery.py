@@ -9,15 +9,15 @@ import tarfile
 import numpy as np
 import pytest
 
-from pipeline.core.types import SPLITS
-from pipeline.data import get, names
+from pipeline.core.types import KINDS, SPLITS
+from pipeline.data import get, kind_of, names
 from pipeline.data.base import SPLIT_LISTS, read_split
 from pipeline.data.preparing import FEW
 from tests.data.tiny_sources import BUILDERS, PER_CLASS, made, make_mirror, vouch
 
 MANIFEST_KEYS = {
-    "dataset", "title", "licence", "official", "sources", "image_size", "channels", "n_images", "classes", "mean",
-    "std", "images_sha256", "index_sha256", "digest", "checks",
+    "dataset", "kind", "title", "licence", "official", "sources", "image_size", "channels", "n_images", "classes",
+    "mean", "std", "images_sha256", "index_sha256", "digest", "checks",
 }  # fmt: skip
 SIZES = {
     "miniimagenet": (64, 16, 20),
@@ -26,6 +26,8 @@ SIZES = {
     "fc100": (60, 20, 20),
     "omniglot": (1028, 172, 423),
     "doublemnist": (64, 16, 20),
+    "cifar10": (10, 10),
+    "cifar100": (100, 100),
 }
 
 
@@ -34,6 +36,7 @@ def test_a_data_set_states_its_licence_size_and_sources(name):
     dataset = get(name)()
     assert dataset.licence and dataset.native_size >= 8 and dataset.channels in (1, 3)
     assert dataset.title or name == "image_folder"
+    assert dataset.kind == kind_of(name) and dataset.kind in KINDS
     assert dataset.duplicates in ("report", "refuse")
     assert dataset.layouts
 
@@ -57,7 +60,8 @@ def test_a_class_list_has_the_published_number_of_classes_in_each_split(name):
 
 
 def test_no_data_set_imports_torch():
-    program = "import sys; from pipeline.data import get, names; [get(n)() for n in names()]; print(*sys.modules)"
+    program = "import sys; from pipeline.data import get, kind_of, names; "
+    program += "[(kind_of(n), get(n)()) for n in names()]; print(*sys.modules)"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "numpy" in answer.stdout.split() and "torch" not in answer.stdout.split()
 
@@ -71,15 +75,33 @@ def check_prepared(prepared, name):
     assert all(re.fullmatch(r"[0-9a-f]{64}", source["sha256"]) for source in manifest["sources"])
     assert len(prepared.images) == len(prepared.labels) == manifest["n_images"]
     assert prepared.images.dtype == np.uint8 and not prepared.images.flags.writeable
-    of_split = [set(prepared.rows_of_split(split).tolist()) for split in SPLITS]
+    kind = KINDS[prepared.kind]
+    assert manifest["kind"] == prepared.kind and prepared.search_split == kind.search_split
+    assert {*kind.splits} - {*kind.optional} <= {*prepared.split_classes} <= {*kind.splits}
+    of_split = [set(prepared.rows_of_split(split).tolist()) for split in prepared.split_classes]
     assert sum(map(len, of_split)) == len(set.union(*of_split)) == len(prepared.images)
-    for split in SPLITS:
+    n_images = len(prepared.images)
+    for split in prepared.split_classes:
         assert [prepared.class_names[c] for c in prepared.split_classes[split]] == manifest["classes"][split]
+        assert [prepared.class_names[c] for c in prepared.classes_of(split)] == sorted(manifest["classes"][split])
         for class_id in prepared.split_classes[split]:
-            assert (prepared.labels[prepared.rows_of(class_id)] == class_id).all()
-    base = prepared.images[prepared.rows_of_split("base")].astype(np.float64) / 255
-    assert np.allclose(prepared.mean, base.mean(axis=(0, 1, 2)))
-    assert np.allclose(prepared.std, base.std(axis=(0, 1, 2)))
+            rows = [row for row in prepared.rows_of_split(split) if prepared.labels[row] == class_id]
+            assert rows == prepared.rows_of(class_id, split).tolist() and 0 < len(rows) < n_images
+            if split == prepared.search_split or not kind.shares_classes:
+                assert rows == prepared.rows_of(class_id).tolist()
+    searched = prepared.images[prepared.rows_of_split(kind.search_split)].astype(np.float64) / 255
+    assert np.allclose(prepared.mean, searched.mean(axis=(0, 1, 2)))
+    assert np.allclose(prepared.std, searched.std(axis=(0, 1, 2)))
+
+
+def check_classes(prepared):
+    """Which classes the splits have: each its own, or all the same under the same numbers from 0."""
+    of_split = [prepared.classes_of(split).tolist() for split in prepared.split_classes]
+    ids = list(range(len(prepared.class_names)))
+    if KINDS[prepared.kind].shares_classes:
+        assert all(classes == ids for classes in of_split)
+    else:
+        assert [class_id for classes in of_split for class_id in classes] == ids
 
 
 @pytest.mark.parametrize(("name", "layout"), BUILDERS)
@@ -87,9 +109,10 @@ def test_every_layout_becomes_a_whole_prepared_set(name, layout, tmp_path):
     mirror = make_mirror(tmp_path / "mirror", BUILDERS[name, layout])
     prepared = made(tmp_path, name, mirror=mirror)
     check_prepared(prepared, name)
+    check_classes(prepared)
     assert prepared.manifest["layout"] == layout
     assert prepared.manifest["official"] is False
-    assert tuple(prepared.n_classes(split) for split in SPLITS) == SIZES[name]
+    assert tuple(map(prepared.n_classes, prepared.split_classes)) == SIZES[name]
     assert len(prepared.images) == PER_CLASS * sum(SIZES[name])
 
 

@@ -9,13 +9,17 @@ import pytest
 from pipeline.core.errors import ArtifactError, DataError, UnknownNameError
 from pipeline.data import get
 from pipeline.data.base import Options, open_dataset
+from pipeline.data.cifar import CIFAR10
 from pipeline.data.fetching import fetch
+from pipeline.data.images import decode
 from pipeline.data.preparing import mean_and_std, prepare
 from pipeline.data.settings import FetchConfig, PrepareConfig
 from tests.data.test_fetching import open_to_all, without_privileges
 from tests.data.tiny_sources import (
+    CIFAR10_NAMES,
     SMALL,
     cifar,
+    cifar_rows,
     encoded,
     folder_files,
     made,
@@ -27,6 +31,7 @@ from tests.data.tiny_sources import (
     picture,
     vouch,
     write,
+    write_cifar,
     write_tar,
 )
 
@@ -204,3 +209,67 @@ def test_a_full_disk_while_preparing_is_explained_and_leaves_nothing_behind(tmp_
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "explained:" in answer.stdout
     assert list((tmp_path / "prepared").iterdir()) == []
+
+
+def changed_cifar10(folder, change):
+    """A tiny CIFAR-10 whose rows (file -> [(label, names of the picture)]) are changed first."""
+    rows = cifar_rows(CIFAR10, 10, 4)
+    change(rows)
+    return make_mirror(folder / "mirror", lambda mirror: write_cifar(mirror, CIFAR10, CIFAR10_NAMES, rows))
+
+
+def test_classes_of_a_classification_set_have_the_same_numbers_in_all_splits(tmp_path):
+    prepared = made(tmp_path, "cifar10", mirror=changed_cifar10(tmp_path, lambda rows: None))
+    assert prepared.kind == "classification" and prepared.class_names == CIFAR10_NAMES
+    for split in ("train", "test"):
+        rows = prepared.rows_of_split(split)
+        assert prepared.labels[rows].tolist() == [c for c in range(10) for _ in range(4)]
+        for label in range(10):
+            wanted = [decode(picture(split, number, label, side=32), 8, 3).tobytes() for number in range(4)]
+            held = [image.tobytes() for image in prepared.images[prepared.rows_of(label, split)]]
+            assert sorted(held) == sorted(wanted)
+
+
+def test_a_class_that_a_split_of_a_classification_set_lacks_is_named(tmp_path):
+    def without_cats(rows):
+        rows["test_batch"] = [row for row in rows["test_batch"] if row[0] != 3]
+
+    with pytest.raises(DataError, match="1 of 10 classes have no image in the test split, e.g. 'cat'"):
+        made(tmp_path, "cifar10", mirror=changed_cifar10(tmp_path, without_cats))
+
+
+def test_a_class_with_too_few_images_in_one_split_is_named_with_the_split(tmp_path):
+    def with_one_cat(rows):
+        rows["test_batch"] = [row for row in rows["test_batch"] if row[0] != 3 or row[2] == 0]
+
+    with pytest.raises(DataError, match=r"1 classes have fewer than 2 images: 'cat' \(test 1\)"):
+        made(tmp_path, "cifar10", mirror=changed_cifar10(tmp_path, with_one_cat))
+
+
+def test_images_to_train_on_that_are_tested_on_as_well_are_reported(tmp_path):
+    def leaked(rows):
+        label, *name = rows["data_batch_2"][0]
+        rows["test_batch"].append((label, *name))
+
+    checks = made(tmp_path, "cifar10", mirror=changed_cifar10(tmp_path, leaked)).manifest["checks"]
+    assert checks["duplicates_across_splits"] == {"count": 1, "examples": [["data_batch_2:0", "test_batch:40"]]}
+
+
+def test_a_cap_counts_the_images_of_a_class_in_each_split(tmp_path):
+    knobs = PrepareConfig(max_image_size=8, min_images_per_class=2, max_images_per_class=3)
+    prepared = made(tmp_path, "cifar10", mirror=changed_cifar10(tmp_path, lambda rows: None), knobs=knobs)
+    assert [len(prepared.rows_of(c, split)) for c in (0, 9) for split in ("train", "test")] == [3] * 4
+
+
+def test_a_part_without_images_is_incomplete(tmp_path):
+    def emptied(rows):
+        for number in range(1, 6):
+            rows[f"data_batch_{number}"] = rows["test_batch"][:1]
+
+    with pytest.raises(DataError, match="classes have no image in the train split"):
+        made(tmp_path, "cifar10", mirror=changed_cifar10(tmp_path, emptied))
+
+
+def test_a_missing_batch_is_named(tmp_path):
+    with pytest.raises(DataError, match="holds no file 'data_batch_4'"):
+        made(tmp_path, "cifar10", mirror=changed_cifar10(tmp_path, lambda rows: rows.pop("data_batch_4")))

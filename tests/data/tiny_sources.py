@@ -14,7 +14,7 @@ from PIL import Image
 from pipeline.core.types import SPLITS
 from pipeline.data import get
 from pipeline.data.base import Options, read_split
-from pipeline.data.cifar import ARCHIVE
+from pipeline.data.cifar import CIFAR10, CIFAR100, Archive
 from pipeline.data.fetching import fetch
 from pipeline.data.miniimagenet import CACHE_OF, LIST_OF, RFS_OF
 from pipeline.data.prepared import PreparedSet
@@ -155,14 +155,39 @@ def tiered_classes(mirror: pathlib.Path) -> None:
     write_zip(mirror / "tieredimagenet/tieredimagenet.zip", class_folder_files("tieredimagenet", "tieredimagenet"))
 
 
-def cifar(mirror: pathlib.Path) -> None:
-    names = sorted(read_split("cifarfs"))
-    files = {"cifar-100-python/meta": pickle.dumps({"fine_label_names": names, "coarse_label_names": []}, protocol=2)}
-    for part in ("train", "test"):
-        pixels = np.stack([picture(part, name, side=32).transpose(2, 0, 1).reshape(-1) for name in names])
-        content = {"data": pixels, "fine_labels": list(range(100)), "filenames": names}
-        files[f"cifar-100-python/{part}"] = pickle.dumps(content, protocol=2)
-    write_tar(mirror / ARCHIVE.name, files, "w:gz")
+def cifar_rows(archive: Archive, n_classes: int, per_class: int) -> dict[str, list[tuple]]:
+    """file -> [(label, names of the picture)], `per_class` images of each class in each part, dealt to its files."""
+    rows = {}
+    for part, files in archive.files.items():
+        of_part = [(label, part, number, label) for number in range(per_class) for label in range(n_classes)]
+        rows |= {file: of_part[i :: len(files)] for i, file in enumerate(files)}
+    return rows
+
+
+def write_cifar(mirror: pathlib.Path, archive: Archive, names: list[str], rows: dict[str, list[tuple]]) -> None:
+    """The official Python archive, made of pictures."""
+    contents = {archive.meta: {archive.names: names}}
+    for file, of_file in rows.items():
+        pixels = [picture(*name, side=32).transpose(2, 0, 1).reshape(-1) for _, *name in of_file]
+        labels = [label for label, *_ in of_file]
+        contents[file] = {"data": np.stack(pixels), archive.labels: labels, "filenames": list(map(str, of_file))}
+    files = {f"{archive.source.folder}/{file}": pickle.dumps(content, protocol=2) for file, content in contents.items()}
+    write_tar(mirror / archive.source.name, files, "w:gz")
+
+
+CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def cifar(mirror: pathlib.Path, per_class: int = 1) -> None:
+    write_cifar(mirror, CIFAR100, sorted(read_split("cifarfs")), cifar_rows(CIFAR100, 100, per_class))
+
+
+def cifar100(mirror: pathlib.Path) -> None:
+    cifar(mirror, PER_CLASS)
+
+
+def cifar10(mirror: pathlib.Path, per_class: int = PER_CLASS) -> None:
+    write_cifar(mirror, CIFAR10, CIFAR10_NAMES, cifar_rows(CIFAR10, 10, per_class))
 
 
 def omniglot(mirror: pathlib.Path) -> None:
@@ -199,6 +224,8 @@ BUILDERS = {
     ("cifarfs", "python"): cifar,
     ("fc100", "python"): cifar,
     ("omniglot", "zip archives"): omniglot,
+    ("cifar10", "python"): cifar10,
+    ("cifar100", "python"): cifar100,
 }
 
 

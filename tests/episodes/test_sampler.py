@@ -98,3 +98,12 @@ def test_what_a_split_cannot_give_is_an_error_with_the_numbers(folder_set, two_f
         sampler(folder_set, k_shot=0)
     with pytest.raises(UnknownNameError, match="'noval'"):
         sampler(folder_set, "noval")
+
+
+def test_episodes_of_a_classification_set_stay_in_their_split(ten_classes):
+    for split in ("train", "test"):
+        for index in range(5):
+            episode = sampler(ten_classes, split, n_query=3).episode(index)
+            rows = np.concatenate([episode.support, episode.query], axis=1)
+            assert set(rows.ravel()) <= set(ten_classes.rows_of_split(split))
+            assert (ten_classes.labels[rows] == episode.classes[:, None]).all()

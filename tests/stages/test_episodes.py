@@ -6,7 +6,7 @@ from pipeline.core.artifacts import sha256
 from pipeline.core.errors import ArtifactError, DataError
 from pipeline.data.prepared import PreparedSet
 from pipeline.episodes import files
-from tests.data.tiny_sources import folder_files, made_folder, outputs
+from tests.data.tiny_sources import cifar10, folder_files, made, made_folder, make_mirror, outputs
 from tests.stages.frozen import freeze, run
 
 KNOBS = {"n_way": 2, "k_shots": [1, 3], "n_query": 4, "n_episodes": 7}
@@ -50,3 +50,12 @@ def test_images_that_were_changed_since_are_an_error(prepared_files, tmp_path):
     paths = prepared_files | {"images": tmp_path / "changed.npy"}
     with pytest.raises(ArtifactError, match="not the file that"):
         run("episodes", **paths, params=freeze(tmp_path, "episodes", "mine", episodes=KNOBS), out=tmp_path / "x.csv")
+
+
+def test_a_classification_set_has_no_episodes_of_new_classes(tmp_path):
+    mirror = make_mirror(tmp_path / "mirror", lambda mirror: cifar10(mirror, per_class=6))
+    made(tmp_path, "cifar10", mirror=mirror)
+    params = freeze(tmp_path, "episodes", "cifar10", episodes=KNOBS)
+    with pytest.raises(DataError, match="its train and test splits have the same classes. Name a few-shot data set"):
+        run("episodes", **outputs(tmp_path, "cifar10"), params=params, out=tmp_path / "cifar10.csv")
+    assert not (tmp_path / "cifar10.csv").exists()

@@ -6,12 +6,12 @@ import dataclasses
 import pytest
 import yaml
 
-from pipeline import methods
+from pipeline import data, methods
 from pipeline.core.config import BUDGETS
 from pipeline.core.errors import ConfigError, UnknownNameError
 from pipeline.stages.driver import check_targets, with_overrides
 from pipeline.stages.freeze import freeze
-from pipeline.stages.settings import PARAMS, SECTIONS, Freezer, folders, grid, load, machine_settings
+from pipeline.stages.settings import FOLDER_FAMILY, PARAMS, SECTIONS, Freezer, folders, grid, load, machine_settings
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,14 @@ def test_a_users_folder_becomes_a_data_set_like_any_other(config, tmp_path):
     files = Freezer(changed(config, "grid", "datasets", ["birds"])).files
     assert files["fetch_birds.json"]["params"]["folder"]["path"] == str(tmp_path)
     assert "train_metantk_birds.json" in files
+
+
+def test_only_data_sets_whose_classes_can_be_new_have_episodes(config):
+    files = Freezer(config).files
+    for name in data.names():
+        if name != FOLDER_FAMILY:
+            assert f"prepare_{name}.json" in files
+            assert (f"episodes_{name}.json" in files) == (data.kind_of(name) == "few_shot")
 
 
 @pytest.mark.parametrize(
