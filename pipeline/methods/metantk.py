@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from pipeline.core.config import BUDGETS, knob
 from pipeline.methods import METHODS
-from pipeline.recipes.supernet_pruning import PruningConfig, base_classes, prune_supernet
+from pipeline.recipes.measuring import search_images
+from pipeline.recipes.supernet_pruning import WideKernelConfig, prune_supernet
 
 
 @dataclass(frozen=True)
-class Config(PruningConfig):
+class Config(WideKernelConfig):
     """Knobs of MetaNTK-NAS. The rows for mini- and tiered-ImageNet with 5 and 8 cells are the published ones."""
 
     algorithm: str = knob(
@@ -59,4 +60,5 @@ class MetaNtkNas:
             low_memory=config.low_memory,
         )
         tasks = {name: getattr(config, name) for name in ("tasks_per_batch", "n_way", "k_shot", "n_query")}
-        return prune_supernet(config, kernel, context, base_classes(config, context, **tasks))
+        draw = search_images(context, config.image_size, n_patches=config.n_region_samples, **tasks)
+        return prune_supernet(config, kernel, context, draw, channels=config.channels, n_cells=context.n_cells)

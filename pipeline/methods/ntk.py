@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from pipeline.core.config import knob
 from pipeline.methods import METHODS
-from pipeline.recipes.supernet_pruning import PruningConfig, base_classes, prune_supernet
+from pipeline.recipes.measuring import search_images
+from pipeline.recipes.supernet_pruning import WideKernelConfig, prune_supernet
 
 
 @dataclass(frozen=True)
-class Config(PruningConfig):
+class Config(WideKernelConfig):
     """Knobs of the single-task search."""
 
     n_images: int = knob(30, "images of one kernel; 30 is what three 5-way 1-shot tasks with one query hold", low=2)
@@ -34,4 +35,6 @@ class NtkNas:
         from pipeline import proxies
 
         kernel = proxies.get("ntk_condition")(low_memory=config.low_memory)
-        return prune_supernet(config, kernel, context, base_classes(config, context, n_images=config.n_images))
+        sizes = {"n_patches": config.n_region_samples, "n_images": config.n_images}
+        draw = search_images(context, config.image_size, **sizes)
+        return prune_supernet(config, kernel, context, draw, channels=config.channels, n_cells=context.n_cells)

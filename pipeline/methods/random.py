@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from pipeline.core.config import knob
 from pipeline.methods import METHODS
+from pipeline.recipes.measuring import SPACE_BY_DATASET
 
 
 @dataclass(frozen=True)
 class Config:
     """Knobs of the random control."""
 
-    space: str = knob("darts_fewshot", "search space; the one of the method to compare with")
+    space: str = knob(SPACE_BY_DATASET, "search space; the one of the method to compare with")
     n_architectures: int = knob({"laptop": 2, "gpu": 4, "paper": 4}, "distinct architectures drawn", low=1)
 
 

@@ -16,12 +16,17 @@ from typing import Any
 import torch
 
 from pipeline.core.rng import numpy_stream, stream_seed, torch_stream
-from pipeline.core.types import TaskBatch
-from pipeline.episodes.batches import image_batch, patch_batch, task_batch
+from pipeline.core.types import LabelledBatch, TaskBatch
+from pipeline.episodes.batches import image_batch, labelled_batch, patch_batch, task_batch
 from pipeline.episodes.sampler import EpisodeSampler
 from pipeline.nets.init import initialise
 
-SCHEMES = {"kernel": "kaiming_fanout", "thin": "kaiming_fanin"}
+SCHEMES = {
+    "kernel": "kaiming_fanout",
+    "coupled": "kaiming_fanout",
+    "full": "kaiming_fanout",
+    "thin": "kaiming_fanin",
+}
 ORIGIN = -1
 N_TASKS_IN_POOL = 1000
 
@@ -32,17 +37,19 @@ class Chance:
 
     Attributes:
         seed: from which all draws of one search derive.
-        init: "kaiming" (fan-out for kernel networks, fan-in for thin ones, as the papers say) or "torch_default".
+        init: "kaiming" (fan-in for thin networks, fan-out for all others, as the papers say) or "torch_default".
         common: whether the origin and all candidates of a (round, repeat) share batch and head. If not, each candidate
             has batches and heads of its own, and its origin is measured again beside it.
         redraw_weights: whether every repeat has weights of its own; else kernel networks keep theirs for a round and
             thin networks are drawn once per candidate.
+        redraw_batches: whether every repeat has batches of its own; else all repeats of a round see the same ones.
     """
 
     seed: int
     init: str = "kaiming"
     common: bool = True
     redraw_weights: bool = True
+    redraw_batches: bool = True
 
     @classmethod
     def parity(cls, seed: int) -> "Chance":
@@ -60,7 +67,8 @@ class Chance:
 
     def batch(self, needs: str, trial: "Trial") -> tuple:
         """Name of the stream of a batch."""
-        return "batch", needs, trial.round, trial.repeat, *self._own(trial)
+        repeat = (trial.repeat,) if self.redraw_batches else ()
+        return "batch", needs, trial.round, *repeat, *self._own(trial)
 
     def head(self, role: str, trial: "Trial") -> tuple:
         """Name of the stream from which a proxy draws, e.g. its head."""
@@ -95,6 +103,7 @@ class Reading:
         values: by indicator.
         origins: by indicator, of the trial's origins; empty without them.
         seconds: device time it took: of the processor's core, or on an accelerator the time that passed.
+        seconds_of: the part of it that each indicator took; what several share is counted with the first of them.
         n_evaluations: networks measured, counted once per indicator.
         peak_mib: largest resident memory of the measuring process so far.
     """
@@ -102,6 +111,7 @@ class Reading:
     values: Mapping[str, float]
     origins: Mapping[str, float]
     seconds: float
+    seconds_of: Mapping[str, float]
     n_evaluations: int
     peak_mib: float
 
@@ -118,8 +128,10 @@ class SupernetScorer:
 
     Args:
         proxies: by indicator name; what each needs and on which network it is meant to run are its attributes.
-        networks: supernets by kind ("kernel", "thin"), on the device; their weights and masks are changed.
-        draw: `draw(needs, generator_seed)` gives the batch of a kind ("tasks", "images", "patches"), on the device.
+        networks: supernets by kind ("kernel", "coupled", "full", "thin"), on the device; their weights and masks are
+            changed.
+        draw: `draw(needs, generator_seed)` gives the batch of a kind ("tasks", "images", "labelled", "patches"), on the
+            device.
         chance: what is drawn anew for what.
     """
 
@@ -140,8 +152,13 @@ class SupernetScorer:
         """All indicators of a trial; the same numbers in whatever process and order trials are measured."""
         start = self._clock()
         origins = {name: self._value(name, mask, "origin", trial) for name, mask in (trial.origins or {}).items()}
-        values = {name: self._value(name, mask, "candidate", trial) for name, mask in trial.masks.items()}
-        return Reading(values, origins, self._clock() - start, len(values) + len(origins), peak_memory_mib())
+        values, seconds_of, before = {}, {}, self._clock()
+        for name, mask in trial.masks.items():
+            values[name] = self._value(name, mask, "candidate", trial)
+            now = self._clock()
+            seconds_of[name], before = now - before, now
+        n_evaluations = len(values) + len(origins)
+        return Reading(values, origins, before - start, seconds_of, n_evaluations, peak_memory_mib())
 
     def _value(self, name: str, mask: torch.Tensor, role: str, trial: Trial) -> float:
         proxy = self.proxies[name]
@@ -165,14 +182,16 @@ class SupernetScorer:
 
 
 @dataclass(frozen=True)
-class BaseClasses:
-    """Batches from the base classes of a prepared set; no other images are read.
+class SearchImages:
+    """Batches from the images that a search may see: those of the base classes, or the training images.
 
     Attributes:
         prepared: a prepared set.
         seed: run seed, from which the pool of tasks derives.
-        image_size: side of the images of tasks and images.
-        n_patches, n_images, tasks_per_batch: sizes of the batches of each kind; 0 where a kind is not used.
+        image_size: side of the images of all kinds but patches.
+        n_patches, n_images, n_held_out, tasks_per_batch: sizes of the batches of each kind; 0 where it is not used.
+        held_out: where the images come from that a labelled batch holds out: "train", others that the search may see;
+            "test", the test images, as the published code of TEG-NAS does.
         n_way, k_shot, n_query: shape of a task.
     """
 
@@ -182,21 +201,23 @@ class BaseClasses:
     image_size: int
     n_patches: int = 0
     n_images: int = 0
+    n_held_out: int = 0
     tasks_per_batch: int = 0
+    held_out: str = "train"
     n_way: int = 5
     k_shot: int = 1
     n_query: int = 1
 
     def __call__(self, needs: str, seed: int) -> Any:
-        """A batch of one kind ("tasks", "images" or "patches"), on the device; a pure function of the seed."""
-        draws = {"tasks": self._tasks, "images": self._images, "patches": self._patches}
+        """A batch of one kind ("tasks", "images", "labelled", "patches"), on the device; a function of the seed."""
+        draws = {"tasks": self._tasks, "images": self._images, "labelled": self._labelled, "patches": self._patches}
         return draws[needs](seed)
 
     @functools.cached_property
     def _sampler(self) -> EpisodeSampler:
         return EpisodeSampler(
             self.prepared,
-            "base",
+            self.prepared.search_split,
             n_way=self.n_way,
             k_shot=self.k_shot,
             n_query=self.n_query,
@@ -214,7 +235,21 @@ class BaseClasses:
 
     def _images(self, seed: int) -> torch.Tensor:
         generator = torch_stream(seed, "images")
-        return image_batch(self.prepared, "base", self.n_images, self.image_size, generator).to(self.device)
+        split = self.prepared.search_split
+        return image_batch(self.prepared, split, self.n_images, self.image_size, generator).to(self.device)
+
+    def _labelled(self, seed: int) -> LabelledBatch:
+        batch = labelled_batch(
+            self.prepared,
+            n=self.n_images,
+            n_held_out=self.n_held_out,
+            image_size=self.image_size,
+            generator=torch_stream(seed, "labelled"),
+            held_out=self.held_out,
+        )
+        tensors = ("images", "labels", "held_out_images", "held_out_labels")
+        return dataclasses.replace(batch, **{name: getattr(batch, name).to(self.device) for name in tensors})
 
     def _patches(self, seed: int) -> torch.Tensor:
-        return patch_batch(self.prepared, "base", self.n_patches, torch_stream(seed, "patches")).to(self.device)
+        generator = torch_stream(seed, "patches")
+        return patch_batch(self.prepared, self.prepared.search_split, self.n_patches, generator).to(self.device)

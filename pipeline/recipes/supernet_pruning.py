@@ -4,14 +4,17 @@ Joins `prune_by_rank` (which sees numbers only) with the scoring of masked super
 measured on the kernel network is the caller's choice; beside it stands the number of linear regions of thin networks.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.config import knob
-from pipeline.core.errors import CapabilityError
 from pipeline.core.progress import say
 from pipeline.core.rng import stream_seed
+from pipeline.recipes.equal_budget import random_control
+from pipeline.recipes.genotype_scoring import scorers_of
+from pipeline.recipes.measuring import n_workers_of, networks_of, space_that
 from pipeline.strategies.indicators import Indicator, Measured, mean
 from pipeline.strategies.runner import Context, Found, run
 from pipeline.strategies.stability import change_column, summarise
@@ -27,9 +30,6 @@ class PruningConfig:
     space: str = knob("darts_fewshot", "search space; one whose supernet can be pruned")
     seeds: tuple[int, ...] = knob(
         {"laptop": (0,), "gpu": (0, 1, 2), "paper": (0, 1, 2)}, "one search, and one architecture, per seed", low=0
-    )
-    channels: int = knob(
-        {"laptop": 8, "gpu": 48, "paper": 48}, "channels of the kernel network: 4, 8 or a multiple of 16", low=1
     )
     image_size: int = knob(
         {"laptop": 24, "gpu": 32, "paper": 32}, "side to which images are resized for the kernel", low=8
@@ -54,6 +54,15 @@ class PruningConfig:
         False,
         "do as the published code does: no re-initialisation, another head for every network, stale origin in the last "
         "phase; goes before init and common_random_numbers",
+    )
+
+
+@dataclass(frozen=True)
+class WideKernelConfig(PruningConfig):
+    """Knobs of a pruning search by the kernel of a network as wide as the one that is trained."""
+
+    channels: int = knob(
+        {"laptop": 8, "gpu": 48, "paper": 48}, "channels of the kernel network: 4, 8 or a multiple of 16", low=1
     )
     low_memory: bool = knob(False, "compute kernels image by image where the fast way needs too much memory")
 
@@ -171,68 +180,64 @@ def chance_of(config: PruningConfig, seed: int):
 def indicators_of(proxies: Mapping[str, Any], parity: bool) -> list[Indicator]:
     """What the strategy ranks by; in parity the kernel's origin is stale in the last phase, that of the regions not."""
     return [
-        Indicator(name, proxy.higher_is_better, stale_origin_in_groups=parity and proxy.network == "kernel")
+        Indicator(name, proxy.higher_is_better, stale_origin_in_groups=parity and proxy.network != "thin")
         for name, proxy in proxies.items()
     ]
 
 
-def networks_of(space, config: PruningConfig, context: Context) -> dict[str, Any]:
-    """The supernets to measure on, ready on the context's device."""
-    networks = {"thin": space.thin_supernet()}
-    if not config.only_lrs:
-        n_classes = context.prepared.n_classes("base")
-        networks["kernel"] = space.supernet(n_classes=n_classes, channels=config.channels, n_cells=context.n_cells)
-    return {kind: network.to(context.device) for kind, network in networks.items()}
-
-
-def base_classes(config: PruningConfig, context: Context, **sizes: int) -> Callable[[str, int], Any]:
-    """Where a search's batches come from; `sizes` as in `pipeline.proxies.scoring.BaseClasses`."""
-    from pipeline.proxies.scoring import BaseClasses
-
-    return BaseClasses(
-        context.prepared,
-        context.seed,
-        context.device,
-        image_size=config.image_size,
-        n_patches=config.n_region_samples,
-        **sizes,
-    )
-
-
 def prune_supernet(
-    config: PruningConfig, kernel_proxy, context: Context, draw: Callable[[str, int], Any]
+    config: PruningConfig,
+    kernel_proxy,
+    context: Context,
+    draw: Callable[[str, int], Any],
+    *,
+    channels: int | None,
+    n_cells: int | None,
+    control: bool = False,
 ) -> list[Found]:
     """One pruned architecture per seed of the configuration.
 
     Args:
         kernel_proxy: indicator of the kernel network, e.g. the MetaNTK's condition number.
-        draw: batches by kind and seed, see `base_classes`.
+        draw: batches by kind and seed, see `search_images`.
+        channels, n_cells: size of the kernel network; None for that of TE-NAS.
+        control: whether to search at random too, with as many evaluations.
 
     Raises CapabilityError when the space has no supernet to prune; ScoreError when nothing can be ranked.
     """
-    from pipeline import proxies, spaces, strategies
+    from pipeline import proxies, strategies
     from pipeline.proxies.scoring import SupernetScorer
 
-    space = spaces.get(config.space)()
-    if "prunes" not in space.capabilities:
-        raise CapabilityError(f"Space '{config.space}' has no supernet to prune. Choose another for this search.")
-    regions = proxies.get(REGIONS)()
-    used = {REGIONS: regions} if config.only_lrs else {kernel_proxy.name: kernel_proxy, REGIONS: regions}
-    indicators, networks = indicators_of(used, config.parity), networks_of(space, config, context)
-    n_workers = context.n_workers if context.device.type == "cpu" else 1
+    space = space_that("prunes", config.space)
+    used = {kernel_proxy.name: kernel_proxy} if not config.only_lrs else {}
+    used[REGIONS] = proxies.get(REGIONS)()
+    sizes = {"channels": channels, "n_cells": n_cells}
+    networks = networks_of(space, [proxy.network for proxy in used.values()], context, **sizes)
+    indicators, n_workers = indicators_of(used, config.parity), n_workers_of(context)
     for seed in config.seeds:
-        if seed in context.journal.found:
-            continue
-        scorer = SupernetScorer(used, networks, draw, chance_of(config, stream_seed(context.seed, "search", seed)))
-        strategy = strategies.get("prune_by_rank")(space, indicators, prune_number=config.prune_number)
-        evaluator = SupernetEvaluator(scorer, space, n_repeats=config.repeat, n_workers=n_workers, seed=seed)
-        run(strategy, evaluator, context, f"search with seed {seed}")
-        (genotype,) = strategy.found()
-        context.journal.found[seed] = space.to_text(genotype)
-        context.save()
+        chance = chance_of(config, stream_seed(context.seed, "search", seed))
+        if seed not in context.journal.found:
+            scorer = SupernetScorer(used, networks, draw, chance)
+            strategy = strategies.get("prune_by_rank")(space, indicators, prune_number=config.prune_number)
+            evaluator = SupernetEvaluator(scorer, space, n_repeats=config.repeat, n_workers=n_workers, seed=seed)
+            run(strategy, evaluator, context, f"search with seed {seed}")
+            (genotype,) = strategy.found()
+            context.journal.found[seed] = space.to_text(genotype)
+            context.save()
+        if control:
+            of_genotypes = dataclasses.replace(chance, common=True, redraw_weights=True)
+            scorers = scorers_of(used, space, context, draw, of_genotypes, config.repeat, **sizes)
+            n_measured = n_evaluations(context.journal.rows, seed, config.repeat, len(used), chance.common)
+            random_control(scorers, space, context, seed, n_measured)
     context.journal.stability = summarise(context.journal.rows, indicators, config.repeat)
     _tell_user(context.journal)
     return [Found(seed, space.from_text(context.journal.found[seed])) for seed in config.seeds]
+
+
+def n_evaluations(rows: Sequence[Mapping[str, Any]], seed: int, n_repeats: int, n_indicators: int, common: bool) -> int:
+    """Networks that a seed's pruning measured, counted once per indicator: candidates and their origins."""
+    n_lines = sum(row["seed"] == seed and row.get("genotype") is None for row in rows)
+    return n_lines * n_repeats * n_indicators * (1 if common else 2)
 
 
 def _tell_user(journal) -> None:

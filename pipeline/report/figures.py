@@ -11,8 +11,9 @@ from pipeline.report.svg import HUES, Svg, text_width
 # columns of a trace that are not an indicator
 TRACE_COLUMNS = frozenset({"seed", "round", "step", "event", "cell", "edge", "operation", "rank", "seconds"})
 CURVE_COLUMNS = frozenset({"seed", "epoch", "seconds", "learning_rate", "lr"})
-# columns with the relative change of an indicator in one repeat
-DETAIL = "_change_"
+# columns with the value or the relative change of an indicator in one repeat
+DETAILS = ("_change_", "_repeat_")
+MOST_BANDS = 40
 MOST_DOTS = 4000
 
 
@@ -119,7 +120,8 @@ def _extent(row: Mapping[str, Any]) -> list[float]:
 
 def indicators(trace) -> list[str]:
     """Columns of a trace that hold an indicator's values: numbers that are not part of the book-keeping."""
-    candidates = [name for name in trace.columns if name not in TRACE_COLUMNS and DETAIL not in name]
+    own = [name for name in trace.columns if name not in TRACE_COLUMNS]
+    candidates = [name for name in own if not any(part in name for part in DETAILS)]
     return [name for name in candidates if trace[name].dtype.kind in "if" and trace[name].notna().any()]
 
 
@@ -137,7 +139,8 @@ def trace_figure(trace, title: str) -> str | None:
     width, panel, left = 760, 150, 74
     figure = Svg(width, 34 + panel * len(names) + 22, title)
     figure.text(12, 16, title, "title")
-    _trace_legend(figure, width)
+    if trace["event"].astype(str).str.endswith("pruned").any():
+        _trace_legend(figure, width)
     bands = _round_bands(trace, left, width - 16)
     for index, name in enumerate(names):
         top = 40 + panel * index
@@ -185,7 +188,7 @@ def _round_dots(figure: Svg, part, name: str, up: Axis, x: float, share: float) 
 
 def _round_numbers(figure: Svg, bands: Mapping[float, tuple[float, float]]) -> None:
     last = -math.inf
-    for start, _ in bands.values():
+    for start, _ in bands.values() if len(bands) <= MOST_BANDS else ():
         figure.line(start, 34, start, figure.height - 40, "rule", 1, "2 4")
     for number, (start, end) in bands.items():
         middle = (start + end) / 2

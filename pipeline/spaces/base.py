@@ -29,6 +29,8 @@ class Space(ABC):
         cell_types: the kinds of cell, in the order of a mask's first axis.
         n_edges: possible edges of one cell.
         capabilities: subset of {"samples", "mutates", "prunes", "enumerates", "policy", "graph"}.
+        n_genotypes: how many there are, None where nobody counts them.
+        small_kernel: channels and cells of the network on which TE-NAS takes kernels; spaces that prune have one.
     """
 
     name: ClassVar[str]
@@ -36,6 +38,8 @@ class Space(ABC):
     cell_types: ClassVar[tuple[str, ...]]
     n_edges: int
     capabilities: ClassVar[frozenset[str]]
+    n_genotypes: ClassVar[int | None] = None
+    small_kernel: ClassVar[tuple[int, int]]
 
     @abstractmethod
     def from_text(self, text: str) -> Any:

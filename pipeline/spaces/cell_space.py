@@ -22,6 +22,7 @@ class CellSpace(Space):
     cell_types = ("normal", "reduce")
     capabilities = frozenset({"samples", "mutates", "prunes", "policy", "graph"})
     n_nodes: ClassVar[int]
+    small_kernel = (1, 2)
 
     @property
     def n_edges(self) -> int:

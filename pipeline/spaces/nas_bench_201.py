@@ -40,6 +40,8 @@ class NasBench201(Space):
     cell_types = ("cell",)
     capabilities = frozenset({"samples", "mutates", "prunes", "enumerates", "policy", "graph"})
     n_edges = len(EDGES)
+    n_genotypes = len(operations) ** len(EDGES)
+    small_kernel = (3, 3)
     edge_groups: tuple[tuple[int, int], ...] = ()
 
     def from_text(self, text: str) -> DenseGenotype:

@@ -1,5 +1,6 @@
 """What the Snakefile calls: freezing at the start of a run, recording in DVC at its end."""
 
+import itertools
 import json
 import os
 import re
@@ -10,22 +11,56 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline import data
 from pipeline.core.device import n_cores
-from pipeline.core.errors import UnknownNameError
+from pipeline.core.errors import ConfigError, UnknownNameError
+from pipeline.core.types import FEW_SHOT
 from pipeline.stages.freeze import freeze
-from pipeline.stages.settings import Freezer, grid
+from pipeline.stages.settings import CONTROL, METHOD_STAGES, Freezer, classification, grid
 from pipeline.stages.track import refresh
+
+
+def any_of(names: Iterable[str]) -> str:
+    """A regular expression of just these names; it matches nothing where there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is made without a named target, what a target may name, and how many cores a large job takes."""
+    """What is made without a named target, what a target may name, and how many cores a large job takes.
+
+    Attributes:
+        datasets, methods: of the few-shot results that are made without a named target.
+        looked_up, trained, cards: stems of the other results that are made without a named target.
+        dataset_pattern, few_shot_pattern, classification_pattern: regular expressions of the names of all data sets and
+            of those of a kind.
+        method_pattern: regular expression of all methods' names.
+        pairs: kind of result -> stem -> (method, data set), of all results that a target may name.
+        tables: space -> data sets of the tables of accuracies.
+        pages: spaces whose looked-up results get a page.
+    """
 
     datasets: list[str]
     methods: list[str]
     dataset_pattern: str
+    few_shot_pattern: str
+    classification_pattern: str
     method_pattern: str
     threads: int
+    pairs: dict[str, dict[str, tuple[str, str]]]
+    looked_up: list[str]
+    trained: list[str]
+    tables: dict[str, tuple[str, ...]]
+    pages: list[str]
+    cards: list[str]
+
+    def pattern(self, kind: str) -> str:
+        """Regular expression of the stems of all results of a kind."""
+        return any_of(self.pairs[kind])
+
+    def dataset_of(self, stem: str) -> str:
+        """The data set in a result's stem, e.g. cifar10 in tenas_cifar10."""
+        return next(pairs[stem][1] for pairs in self.pairs.values() if stem in pairs)
 
 
 def with_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,6 +77,13 @@ def check_targets(arguments: Iterable[str], freezer: Freezer) -> None:
         named = re.fullmatch(r"(?:\./)?results/([^/]+)\.json", argument)
         if named is None or "_" not in named[1]:
             continue
+        if named[1].startswith("proxies_"):
+            rated = [f"proxies_{space}_{dataset}" for space, of in data.TABLES.items() for dataset in of]
+            if named[1] not in rated:
+                raise UnknownNameError("report card of proxies:", named[1], rated)
+            continue
+        if named[1] in freezer.pairs("trained"):
+            check_control(named[1], freezer)
         if any(f"{method}_{dataset}" == named[1] for method in freezer.methods for dataset in freezer.datasets):
             continue
         starts = [method for method in freezer.methods if named[1].startswith(f"{method}_")]
@@ -50,6 +92,16 @@ def check_targets(arguments: Iterable[str], freezer: Freezer) -> None:
         dataset = named[1].removeprefix(f"{max(starts, key=len)}_")
         hint = "Your own folder of images gets a name under data.folders in params.yaml."
         raise UnknownNameError(f"data set in the target {argument}:", dataset, freezer.datasets, hint)
+
+
+def check_control(stem: str, freezer: Freezer) -> None:
+    """Raises ConfigError when the control of a trained classifier would be looked up in a table instead."""
+    method, dataset = freezer.pairs("trained")[stem]
+    if freezer.kinds[CONTROL, dataset] != "trained":
+        raise ConfigError(
+            f"{method} is trained on {dataset}, but its control '{CONTROL}' searches a space whose accuracies are looked "
+            f"up there. Set search.{CONTROL}.space to the space of {method} in params.yaml."
+        )
 
 
 def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
@@ -65,14 +117,27 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         check_targets(sys.argv[1:], freezer)
         freeze(freezer)
         refresh()
-    datasets, methods = grid(config)
+    (datasets, methods), listed = grid(config), classification(config)
     return Grid(
-        datasets,
-        methods,
-        "|".join(map(re.escape, freezer.datasets)),
-        "|".join(map(re.escape, freezer.methods)),
-        (config.get("compute") or {}).get("threads") or n_cores(),
+        datasets=datasets,
+        methods=methods,
+        dataset_pattern=any_of(freezer.datasets),
+        few_shot_pattern=any_of(name for name in freezer.datasets if freezer.data_kind(name) == FEW_SHOT),
+        classification_pattern=any_of(name for name in freezer.datasets if freezer.data_kind(name) != FEW_SHOT),
+        method_pattern=any_of(freezer.methods),
+        threads=(config.get("compute") or {}).get("threads") or n_cores(),
+        pairs={kind: freezer.pairs(kind) for kind in METHOD_STAGES},
+        looked_up=stems(listed["looked_up"], listed["datasets"]),
+        trained=stems(listed["trained"], listed["datasets"]),
+        tables=dict(data.TABLES),
+        pages=listed["tables"] if listed["looked_up"] else [],
+        cards=[f"proxies_{stem}" for stem in stems(listed["cards"], listed["datasets"])],
     )
+
+
+def stems(first: Iterable[str], second: Iterable[str]) -> list[str]:
+    """All first_second."""
+    return [f"{one}_{other}" for one, other in itertools.product(first, second)]
 
 
 def record(workflow) -> None:

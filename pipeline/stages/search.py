@@ -1,5 +1,6 @@
 """Find architectures for a data set by one method, on its base classes alone."""
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -14,12 +15,11 @@ from pipeline.data.prepared import PreparedSet
 from pipeline.stages.common import Frozen, add_prepared_arguments, checkpoint_path, machine, read_params
 from pipeline.strategies.runner import Context, Found, Journal
 
+SPENT = ("wall_seconds", "device_seconds", "network_evaluations")
 TRACE_COLUMNS = ("seed", "round", "step", "event", "cell", "edge", "operation", "rank", "seconds")
 
 
-def genotype_record(
-    frozen: Frozen, space, found: list[Found], stability: dict[str, Any] | None, data_digest: str
-) -> dict[str, Any]:
+def genotype_record(frozen: Frozen, space, found: list[Found], journal: Journal, data_digest: str) -> dict[str, Any]:
     """Content of genotype.json; nothing in it depends on time or machine."""
     return {
         "method": frozen.method,
@@ -31,7 +31,11 @@ def genotype_record(
             for one in found
         ],
         "network": frozen.params["network"],
-        "stability": stability,
+        "controls": [
+            {"seed": seed, "genotype": one["genotype"], "n_architectures": one["n_architectures"]}
+            for seed, one in journal.controls.items()
+        ],
+        "stability": journal.stability,
         "params_digest": frozen.digest,
         "data_digest": data_digest,
     }
@@ -40,7 +44,7 @@ def genotype_record(
 def trace_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The trace with its columns in order: those every method has, the indicators' means between them, details last."""
     extra = list(dict.fromkeys(name for row in rows for name in row if name not in TRACE_COLUMNS))
-    means = [name for name in extra if "_change_" not in name]
+    means = [name for name in extra if not re.search(r"_(change|repeat)_\d+$", name)]
     details = [name for name in extra if name not in means]
     columns = [*TRACE_COLUMNS[:7], *means, *TRACE_COLUMNS[7:], *details]
     table = pd.DataFrame([{**row, "step": step} for step, row in enumerate(rows)], columns=columns)
@@ -48,14 +52,14 @@ def trace_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def cost_record(journal: Journal, device) -> dict[str, Any]:
-    """Content of cost.json."""
+    """Content of cost.json; what random controls cost stands apart."""
+    apart = {name: sum(one[name] for one in journal.controls.values()) for name in SPENT}
     cost = {
-        "wall_seconds": journal.wall_seconds,
-        "device_seconds": journal.device_seconds,
-        "network_evaluations": journal.network_evaluations,
+        **{name: getattr(journal, name) - apart[name] for name in SPENT},
         "not_finite": journal.not_finite,
         "peak_memory_mib": journal.peak_memory_mib,
         "reproducible": device.type == "cpu",
+        **({"controls": apart} if journal.controls else {}),
         **provenance.gather(device),
     }
     if device.type == "cuda":
@@ -95,6 +99,6 @@ def run(arguments) -> None:
     journal.wall_seconds = context.elapsed()
     artifacts.write_csv(arguments.trace, trace_table(journal.rows))
     artifacts.write_json(arguments.cost, cost_record(journal, device))
-    artifacts.write_json(arguments.genotype, genotype_record(frozen, space, found, journal.stability, prepared.digest))
+    artifacts.write_json(arguments.genotype, genotype_record(frozen, space, found, journal, prepared.digest))
     checkpoint.clear()
     say(f"{len(found)} architecture(s) of {space.name} in {spoken(journal.wall_seconds)}")

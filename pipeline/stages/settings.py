@@ -4,6 +4,7 @@ Import-light: reading the configuration imports neither torch nor any method's m
 """
 
 import functools
+import itertools
 import os
 import pathlib
 import re
@@ -20,13 +21,15 @@ from pipeline.core.types import FEW_SHOT
 from pipeline.data.settings import FetchConfig, PrepareConfig
 from pipeline.episodes.settings import EpisodesConfig
 from pipeline.evaluation.settings import EvaluateConfig, NetworkConfig, TrainConfig
+from pipeline.recipes.proxy_scores import RateConfig, ScoreConfig
 
 PARAMS = pathlib.Path("params.yaml")
 CODE_CACHE = pathlib.Path("build/code.json")
 CONTROL = "random"
 FOLDER_FAMILY = "image_folder"
 TOP_LEVEL = (
-    "budget", "seed", "grid", "compute", "data", "prepare", "episodes", "network", "search", "train", "evaluate",
+    "budget", "seed", "grid", "classification", "compute", "data", "prepare", "episodes", "network", "search", "train",
+    "evaluate", "score", "rate",
 )  # fmt: skip
 SECTIONS = {
     "prepare": PrepareConfig,
@@ -34,15 +37,27 @@ SECTIONS = {
     "network": NetworkConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "score": ScoreConfig,
+    "rate": RateConfig,
 }
 # sections of params.yaml that each stage's frozen file carries
 DATA_STAGES = {"prepare": ("prepare",), "episodes": ("episodes",)}
 METHOD_STAGES = {
-    "search": ("network", "search"),
-    "train": ("network", "train"),
-    "evaluate": ("network", "train", "evaluate"),
-    "compare": (),
+    "few_shot": {
+        "search": ("network", "search"),
+        "train": ("network", "train"),
+        "evaluate": ("network", "train", "evaluate"),
+        "compare": (),
+    },
+    "looked_up": {"search": ("network", "search"), "look_up": ()},
+    "trained": {
+        "search": ("network", "search"),
+        "train": ("network", "train"),
+        "test": ("network", "train", "evaluate"),
+        "contrast": (),
+    },
 }
+"""By kind of result: a few-shot test, an accuracy looked up in a table, or one of a classifier that was trained."""
 
 
 def load(path: str | os.PathLike = PARAMS) -> dict[str, Any]:
@@ -81,21 +96,51 @@ def known_datasets(config: Mapping[str, Any]) -> list[str]:
 
 
 def grid(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """The (datasets, methods) that `snakemake` without a target and `dvc repro` make. Raises ConfigError."""
-    section = config.get("grid") or {}
-    for key in section:
-        if key not in ("datasets", "methods"):
-            raise UnknownNameError("key in grid:", key, ("datasets", "methods"))
-    datasets, chosen = section.get("datasets") or [], section.get("methods") or []
-    for kind, names, known in (("data set", datasets, known_datasets(config)), ("method", chosen, methods.names())):
-        if not isinstance(names, list):
-            raise ConfigError(f"grid: the {kind}s must be a list, not {names!r}.")
-        for name in names:
-            if name not in known:
-                raise UnknownNameError(kind, name, known, "(grid in params.yaml)")
-    if chosen and CONTROL not in chosen:
+    """The (datasets, methods) that `snakemake` without a target and `dvc repro` make few-shot results of.
+
+    Raises ConfigError or UnknownNameError.
+    """
+    found = lists(config, "grid", {"datasets": known_datasets(config), "methods": methods.names()})
+    if found["methods"] and CONTROL not in found["methods"]:
         raise ConfigError(f"grid.methods must hold '{CONTROL}': every result stands beside its random control.")
-    return datasets, chosen
+    return found["datasets"], found["methods"]
+
+
+def classification(config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What is made besides for data sets of ordinary classification: datasets, tables, looked_up, trained, cards.
+
+    Raises ConfigError or UnknownNameError.
+    """
+    tables = list(data.TABLES)
+    known = {
+        "datasets": [name for name in known_datasets(config) if name not in folders(config)],
+        "tables": tables,
+        "looked_up": methods.names(),
+        "trained": methods.names(),
+        "cards": tables,
+    }
+    found = lists(config, "classification", known)
+    if found["trained"] and CONTROL not in found["trained"]:
+        raise ConfigError(f"classification.trained must hold '{CONTROL}': every result stands beside its control.")
+    if (found["looked_up"] or found["cards"]) and not found["tables"]:
+        raise ConfigError(f"classification.tables must name the table to look accuracies up in: {', '.join(tables)}.")
+    return found
+
+
+def lists(config: Mapping[str, Any], section: str, known: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """The lists of names in a section, each against the names it may hold. Raises ConfigError or UnknownNameError."""
+    content = config.get(section) or {}
+    for key in content:
+        if key not in known:
+            raise UnknownNameError(f"key in {section}:", key, known)
+    found = {key: content.get(key) or [] for key in known}
+    for key, names in found.items():
+        if not isinstance(names, list):
+            raise ConfigError(f"{section}.{key} must be a list, not {names!r}.")
+        for name in names:
+            if name not in known[key]:
+                raise UnknownNameError(f"name in {section}.{key}:", name, known[key], f"({section} in params.yaml)")
+    return found
 
 
 def check_top_level(config: Mapping[str, Any]) -> None:
@@ -149,7 +194,6 @@ class Freezer:
         check_top_level(config)
         self.config, self.folders = config, folders(config)
         self.datasets, self.methods = known_datasets(config), methods.names()
-        grid(config)
         base = {field: self._section(field, NetworkConfig, (config["budget"],)) for field in ("network",)}
         self.cells_tag = f"{base['network']['n_cells']}cells"
         self._code: dict[Any, str] = {}
@@ -187,33 +231,91 @@ class Freezer:
         folder = {"folder": options} if dataset in self.folders else {}
         yield f"fetch_{dataset}.json", self._file("fetch", dataset, {"family": family, **folder}, family=family)
         for stage, sections in DATA_STAGES.items():
-            if stage == "episodes" and data.kind_of(family) != FEW_SHOT:
+            if stage == "episodes" and self.data_kind(dataset) != FEW_SHOT:
                 continue
             params = {name: self._section(name, SECTIONS[name], self._tags(dataset)) for name in sections}
             if stage == "prepare":
                 params = {"family": family, **folder, **params}
             yield f"{stage}_{dataset}.json", self._file(stage, dataset, params, family=family * (stage == "prepare"))
 
-    def method_files(self, method: str, dataset: str) -> Iterator[tuple[str, dict]]:
-        """(file name, content) of search, train, evaluate and compare for one method on one data set."""
+    def data_kind(self, dataset: str) -> str:
+        """The kind of a data set; a user's folders are few-shot sets."""
+        return data.kind_of(FOLDER_FAMILY if dataset in self.folders else dataset)
+
+    @functools.cached_property
+    def kinds(self) -> dict[tuple[str, str], str]:
+        """(method, data set) -> the kind of its result, a key of METHOD_STAGES."""
+        return {(m, d): self._kind(m, d) for d in self.datasets for m in self.methods}
+
+    def _kind(self, method: str, dataset: str) -> str:
+        if self.data_kind(dataset) == FEW_SHOT:
+            return "few_shot"
+        entry = methods.get(method)
+        space = entry.space(build(entry.Config, self._search(method, dataset)))
+        return "looked_up" if dataset in data.TABLES.get(space, ()) else "trained"
+
+    def pairs(self, kind: str) -> dict[str, tuple[str, str]]:
+        """Stem of the result's name -> (method, data set), of all results of a kind that can be asked for."""
+        return {f"{pair[0]}_{pair[1]}": pair for pair, of in self.kinds.items() if of == kind}
+
+    def _search(self, method: str, dataset: str) -> dict:
         own = (self.config.get("search") or {}).get(method) or {}
-        for stage, sections in METHOD_STAGES.items():
+        return self._section("search", methods.get(method).Config, self._tags(dataset), own, f"search.{method}")
+
+    def method_files(self, method: str, dataset: str) -> Iterator[tuple[str, dict]]:
+        """(file name, content) of all stages of one method on one data set."""
+        for stage, sections in METHOD_STAGES[self.kinds[method, dataset]].items():
             params = {
-                name: self._section(name, methods.get(method).Config, self._tags(dataset), own, f"search.{method}")
+                name: self._search(method, dataset)
                 if name == "search"
                 else self._section(name, SECTIONS[name], self._tags(dataset))
                 for name in sections
             }
             yield f"{stage}_{method}_{dataset}.json", self._file(stage, dataset, params, method)
 
+    def card_files(self) -> Iterator[tuple[str, dict]]:
+        """(file name, content) of the tables of accuracies, and of the rating of proxies against them."""
+        for space, datasets in data.TABLES.items():
+            yield f"table_{space}.json", self._file("table", space, {"name": space})
+            for dataset in datasets:
+                tags = self._tags(dataset)
+                score = {"space": space, "score": self._section("score", ScoreConfig, tags)}
+                rate = {**score, "rate": self._section("rate", RateConfig, tags)}
+                yield f"score_{space}_{dataset}.json", self._file("score", dataset, score)
+                yield f"rate_{space}_{dataset}.json", self._file("rate", dataset, rate)
+
     @functools.cached_property
     def files(self) -> dict[str, dict]:
         """Every frozen parameter file: name -> content."""
-        files = {}
+        self._check_lists()
+        files = dict(self.card_files())
         for dataset in self.datasets:
             files.update(self.data_files(dataset))
             for method in self.methods:
                 files.update(self.method_files(method, dataset))
-        files["report.json"] = {"stage": "report", "code": self._index.digest([PACKAGE / "stages" / "report.py"])}
+        for stage in ("report", "report_lookups"):
+            files[f"{stage}.json"] = {"stage": stage, "code": self._index.digest([PACKAGE / "stages" / f"{stage}.py"])}
         self._index.save()
         return files
+
+    def _check_lists(self) -> None:
+        """Raises ConfigError when params.yaml lists a result under another kind than its own."""
+        datasets, chosen = grid(self.config)
+        listed = classification(self.config)
+        wanted = {("grid", "few_shot"): (datasets, chosen)}
+        wanted |= {("classification", kind): (listed["datasets"], listed[kind]) for kind in ("looked_up", "trained")}
+        for (section, kind), (names, of_methods) in wanted.items():
+            for method, dataset in itertools.product(of_methods, names):
+                found = self.kinds[method, dataset]
+                if found != kind:
+                    place = "grid" if found == "few_shot" else f"classification.{found}"
+                    raise ConfigError(
+                        f"{section} in params.yaml lists {method} on {dataset} as '{kind}', but its result is of the "
+                        f"kind '{found}'. List it under {place} instead, or choose another search.{method}.space."
+                    )
+        for space, dataset in itertools.product(listed["cards"], listed["datasets"]):
+            if dataset not in data.TABLES[space]:
+                raise ConfigError(
+                    f"classification.cards: the table of {space} has no accuracies of {dataset}, only of "
+                    f"{', '.join(data.TABLES[space])}."
+                )

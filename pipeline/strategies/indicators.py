@@ -158,8 +158,8 @@ def rank_together(columns: Iterable[tuple[Sequence[float], bool]]) -> tuple[list
     return sorted(first_order, key=lambda i: totals[i]), totals
 
 
-def best_by_ranks(columns: Sequence[tuple[Sequence[float], bool]]) -> int:
-    """The member with the smallest sum of ranks; the first of those with equal sums.
+def rank_sums(columns: Sequence[tuple[Sequence[float], bool]]) -> list[int]:
+    """Sum over indicators of a member's rank, small for good ones.
 
     A member's rank by one indicator is the number of members that are better; equal values share it. Values that are
     not finite are worse than all others.
@@ -174,4 +174,10 @@ def best_by_ranks(columns: Sequence[tuple[Sequence[float], bool]]) -> int:
         for i, one in enumerate(sorted(worth, reverse=True)):
             place.setdefault(one, i)
         totals = [total + place[one] for total, one in zip(totals, worth, strict=True)]
+    return totals
+
+
+def best_by_ranks(columns: Sequence[tuple[Sequence[float], bool]]) -> int:
+    """The member with the smallest sum of ranks (see `rank_sums`); the first of those with equal sums."""
+    totals = rank_sums(columns)
     return totals.index(min(totals))

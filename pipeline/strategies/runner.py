@@ -48,6 +48,8 @@ class Journal:
         network_evaluations: networks measured, counted once per indicator.
         peak_memory_mib: largest resident memory of a process times the number of processes.
         not_finite: measured numbers that were none, by indicator.
+        controls: by search seed, what a random search with the same budget found and cost; its time and evaluations
+            are in the totals above as well.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -58,6 +60,7 @@ class Journal:
     network_evaluations: int = 0
     peak_memory_mib: float = 0.0
     not_finite: dict[str, int] = field(default_factory=dict)
+    controls: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

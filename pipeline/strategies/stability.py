@@ -7,7 +7,7 @@ from chance, and what the search found deserves no more trust than a random arch
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.strategies.indicators import Indicator
@@ -44,9 +44,11 @@ def combine(taus: Iterable[tuple[float, int]]) -> dict[str, float] | None:
     return {"tau": value, "low": value - half, "high": value + half}
 
 
-def repeats_of(rows: Sequence[Mapping[str, Any]], indicator: str, n_repeats: int) -> list[list[float]]:
-    """The candidates' changes by an indicator, a list per repeat; nan where there was no finite number."""
-    return [[row[change_column(indicator, repeat)] for row in rows] for repeat in range(n_repeats)]
+def repeats_of(
+    rows: Sequence[Mapping[str, Any]], indicator: str, n_repeats: int, column: Callable[[str, int], str]
+) -> list[list[float]]:
+    """The candidates' entries by an indicator, a list per repeat; nan where there was no finite number."""
+    return [[row[column(indicator, repeat)] for row in rows] for repeat in range(n_repeats)]
 
 
 def change_column(indicator: str, repeat: int) -> str:
@@ -54,19 +56,24 @@ def change_column(indicator: str, repeat: int) -> str:
     return f"{indicator}_change_{repeat}"
 
 
-def _between_repeats(rows, indicator: str, n_repeats: int) -> list[float]:
-    columns = repeats_of(rows, indicator, n_repeats)
+def repeat_column(indicator: str, repeat: int) -> str:
+    """Column of the trace with the value of an indicator in one repeat."""
+    return f"{indicator}_repeat_{repeat}"
+
+
+def _between_repeats(rows, indicator: str, n_repeats: int, column) -> list[float]:
+    columns = repeats_of(rows, indicator, n_repeats, column)
     found = (tau(a, b) for a, b in itertools.combinations(columns, 2))
     return [value for value in found if value is not None]
 
 
-def _between_indicators(rows, indicators: Sequence[Indicator], n_repeats: int) -> list[float]:
-    """Agreement of the orders in which pairs of indicators would prune, by mean changes."""
+def _between_indicators(rows, indicators: Sequence[Indicator], n_repeats: int, column, sign: int) -> list[float]:
+    """Agreement of the orders in which pairs of indicators would put the candidates, by mean entries."""
     orders = []
     for item in indicators:
-        columns = repeats_of(rows, item.name, n_repeats)
-        sign = -1 if item.higher_is_better else 1
-        orders.append([sign * sum(changes) / n_repeats for changes in zip(*columns, strict=True)])
+        columns = repeats_of(rows, item.name, n_repeats, column)
+        direction = sign if item.higher_is_better else -sign
+        orders.append([direction * sum(entries) / n_repeats for entries in zip(*columns, strict=True)])
     found = (tau(a, b) for a, b in itertools.combinations(orders, 2))
     return [value for value in found if value is not None]
 
@@ -85,12 +92,33 @@ def summarise(rows: Sequence[Mapping[str, Any]], indicators: Sequence[Indicator]
     `between_indicators` (tau, low, high over all rounds, or None), `verdict` by indicator ("signal", "noise" or
     "unknown") and `warning` (text for the user, or None).
     """
-    rounds, repeat_taus, indicator_taus = [], {item.name: [] for item in indicators}, []
     candidates = [row for row in rows if row["operation"] is not None]
-    for (seed, number), group in itertools.groupby(candidates, key=lambda row: (row["seed"], row["round"])):
-        group = list(group)
-        within = {item.name: _between_repeats(group, item.name, n_repeats) for item in indicators}
-        across = _between_indicators(group, indicators, n_repeats)
+    groups = itertools.groupby(candidates, key=lambda row: (row["seed"], row["round"]))
+    return _summary(((*key, list(group)) for key, group in groups), indicators, n_repeats, change_column, -1)
+
+
+def summarise_genotypes(
+    rows: Sequence[Mapping[str, Any]], indicators: Sequence[Indicator], n_repeats: int
+) -> dict[str, Any]:
+    """The same for searches that measure whole architectures: a seed's architectures are ranked all together.
+
+    Args:
+        rows: lines of the trace, of which the first of every architecture is used.
+    """
+    seeds = dict.fromkeys(row["seed"] for row in rows)
+    groups = []
+    for seed in seeds:
+        distinct = {row["genotype"]: row for row in reversed(rows) if row["seed"] == seed}
+        groups.append((seed, 0, list(distinct.values())))
+    return _summary(groups, indicators, n_repeats, repeat_column, 1)
+
+
+def _summary(groups, indicators, n_repeats: int, column: Callable[[str, int], str], sign: int) -> dict[str, Any]:
+    """The summary of (seed, round, rows); `sign` is 1 where large entries of an indicator of that direction are good."""
+    rounds, repeat_taus, indicator_taus = [], {item.name: [] for item in indicators}, []
+    for seed, number, group in groups:
+        within = {item.name: _between_repeats(group, item.name, n_repeats, column) for item in indicators}
+        across = _between_indicators(group, indicators, n_repeats, column, sign)
         for name, values in within.items():
             repeat_taus[name] += [(value, len(group)) for value in values]
         indicator_taus += [(value, len(group)) for value in across]

@@ -8,7 +8,7 @@ import torch
 
 from pipeline import proxies, spaces
 from pipeline.core.workers import Workers
-from pipeline.proxies.scoring import ORIGIN, BaseClasses, Chance, SupernetScorer, Trial
+from pipeline.proxies.scoring import ORIGIN, SearchImages, Chance, SupernetScorer, Trial
 from tests import tiny_set
 
 CPU = torch.device("cpu")
@@ -29,9 +29,9 @@ def space():
 
 
 @pytest.fixture(scope="module")
-def draw(tmp_path_factory) -> BaseClasses:
+def draw(tmp_path_factory) -> SearchImages:
     prepared = tiny_set.prepared(tmp_path_factory.mktemp("tiny"))
-    return BaseClasses(prepared, 0, CPU, image_size=8, n_patches=40, n_images=6, tasks_per_batch=2)
+    return SearchImages(prepared, 0, CPU, image_size=8, n_patches=40, n_images=6, tasks_per_batch=2)
 
 
 def scorer(space, draw, chance: Chance, names=("metantk_condition", "linear_regions")) -> SupernetScorer:
@@ -174,7 +174,7 @@ def test_images_outside_the_base_classes_are_never_read(tmp_path):
     prepared = tiny_set.prepared(tmp_path)
     Watched.rows_read = set()
     watched = dataclasses.replace(prepared, images=np.asarray(prepared.images).view(Watched))
-    batches = BaseClasses(watched, 0, CPU, image_size=8, n_patches=60, n_images=36, tasks_per_batch=20)
+    batches = SearchImages(watched, 0, CPU, image_size=8, n_patches=60, n_images=36, tasks_per_batch=20)
     for needs in ("tasks", "images", "patches"):
         batches(needs, 1)
     assert Watched.rows_read == set(prepared.rows_of_split("base").tolist())

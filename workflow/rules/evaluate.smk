@@ -31,6 +31,8 @@ rule evaluate:
     output:
         measured="results/measured/{method}_{dataset}.json",
         accuracies="results/episodes/{method}_{dataset}.csv",
+    wildcard_constraints:
+        dataset=GRID.few_shot_pattern,
     log:
         "logs/evaluate_{method}_{dataset}.log",
     conda:
@@ -72,6 +74,8 @@ rule compare:
             category="Architectures",
             labels={"method": "{method}", "data set": "{dataset}", "file": "cells"},
         ),
+    wildcard_constraints:
+        dataset=GRID.few_shot_pattern,
     log:
         "logs/compare_{method}_{dataset}.log",
     conda:
