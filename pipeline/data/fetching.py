@@ -112,7 +112,7 @@ class Mirror:
 
     def _checked_folder(self, source, path: pathlib.Path, place: str) -> Found:
         listing = list(folder_listing(path))
-        for relative, value in listing:
+        for relative, value in () if source.own else listing:
             self._require_vouched(source, f"{place}/{relative}", value)
         return Found(source, path, source.folder, "mirror", False, listing_digest(listing))
 
@@ -246,12 +246,19 @@ def how_to_provide(dataset, name: str, at_hand: dict[str, list], mirror: Mirror 
     lines = [f"{dataset.title} is taken from the folder {root / name} when the files of one of these forms lie there:"]
     for number, layout in enumerate(dataset.layouts, 1):
         missing = [s for s, found in zip(layout.sources, at_hand[layout.name], strict=True) if found is None]
-        wanted = ", ".join(f"{s.name} ({published(s)}; {s.url or s.page})" for s in missing)
-        lines.append(f"({number}) {layout.name}: {wanted}.")
-    lines.append(f"A file without the published checksum must be listed in {root / SUMS_FILE}.")
+        lines.append(f"({number}) {layout.name}: {', '.join(map(described, missing))}.")
+    if not all(source.own for layout in dataset.layouts for source in layout.sources):
+        lines.append(f"A file without the published checksum must be listed in {root / SUMS_FILE}.")
     if mirror is None:
         lines.append("MIRROR is a folder of yours; name it by data.mirror in params.yaml.")
     return "\n".join(lines)
+
+
+def described(source) -> str:
+    """A source that is wanted, with its checksum and where to get it."""
+    if source.own:
+        return f"your folder {source.name} ({source.page})"
+    return f"{source.name} ({published(source)}; {source.url or source.page})"
 
 
 def write_raw(out: PathLike, layout: str, found: Sequence[Found]) -> None:

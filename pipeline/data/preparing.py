@@ -336,21 +336,24 @@ def describe(
     index: PathLike,
 ) -> dict[str, Any]:
     """The manifest."""
+    layout = next(layout for layout in dataset.layouts if layout.name == origin["layout"])
     kind, held = KINDS[dataset.kind], {record.split for record in records}
     splits = [split for split in kind.splits if split in held]
     classes = {split: list(dict.fromkeys(r.class_name for r in records if r.split == split)) for split in splits}
+    n_classes = {"n_classes": len(classes[kind.search_split])} if kind.shares_classes else {}
     content = {"images_sha256": sha256(images), "index_sha256": sha256(index), "classes": classes}
     return {
         "schema_version": 1,
         "dataset": name,
         "kind": dataset.kind,
-        "title": dataset.title or name,
+        "title": layout.title or dataset.title or name,
         "licence": dataset.licence,
         "official": all(source["official"] for source in origin["sources"]),
         "layout": origin["layout"],
         "sources": origin["sources"],
         "image_size": dataset.image_size(),
         "channels": dataset.channels,
+        **n_classes,
         "n_images": len(records),
         "mean": measured.mean,
         "std": measured.std,

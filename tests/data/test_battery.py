@@ -28,6 +28,8 @@ SIZES = {
     "doublemnist": (64, 16, 20),
     "cifar10": (10, 10),
     "cifar100": (100, 100),
+    "imagenet16": (120, 120),
+    "imagenet": (1000, 1000),
 }
 
 

@@ -18,7 +18,7 @@ from pipeline.data import get
 from pipeline.data.archives import Tree
 from pipeline.data.base import Dataset, Layout, Source
 from pipeline.data.fetching import SOURCES_FILE, fetch
-from tests.data.tiny_sources import BUILDERS, make_mirror, mini_csv, vouch, write
+from tests.data.tiny_sources import BUILDERS, imagenet, make_mirror, mini_csv, vouch, write
 
 CONTENT = b"the published bytes"
 
@@ -176,3 +176,23 @@ def test_a_full_disk_is_explained_and_leaves_nothing_behind(tmp_path):
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "explained:" in answer.stdout and "free some space" in answer.stdout
     assert list(out.parent.iterdir()) == []
+
+
+def test_a_folder_of_the_users_own_needs_nobody_to_vouch_for_it_and_is_not_called_official(tmp_path):
+    imagenet(tmp_path / "mirror", n_classes=2)
+    fetch(get("imagenet")(), "imagenet", tmp_path / "raw.tar", mirror=tmp_path / "mirror")
+    sources = sources_in(tmp_path / "raw.tar")
+    assert [(one["name"], one["origin"], one["official"]) for one in sources] == [
+        ("train", "mirror", False), ("val", "mirror", False)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mirror", [None, "mirror"])
+def test_imagenet_is_never_downloaded_and_the_error_says_where_to_put_it(tmp_path, mirror):
+    folder = tmp_path / "mirror" if mirror else None
+    (tmp_path / "mirror/imagenet").mkdir(parents=True)
+    with pytest.raises(DownloadError) as error:
+        fetch(get("imagenet")(), "imagenet", tmp_path / "raw.tar", mirror=folder)
+    said = str(error.value)
+    assert f"{folder or 'MIRROR'}/imagenet" in said and "your folder train" in said and "your folder val" in said
+    assert "image-net.org" in said and "SHA256SUMS" not in said

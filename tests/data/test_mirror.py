@@ -19,6 +19,9 @@ SOURCES = {
     "cifarfs": ("cifar-100-python.tar.gz",),
     "fc100": ("cifar-100-python.tar.gz",),
     "omniglot": ("omniglot/images_background.zip", "omniglot/images_evaluation.zip"),
+    "cifar10": ("cifar-10-python.tar.gz",),
+    "cifar100": ("cifar-100-python.tar.gz",),
+    "imagenet16": ("imagenet16like_16_120x100.npz",),
 }
 
 
@@ -33,7 +36,7 @@ def test_real_archives_become_prepared_sets_with_the_published_splits(name, tmp_
     require(*SOURCES[name])
     prepared = made(tmp_path, name, mirror=MIRROR, knobs=FEW)
     check_prepared(prepared, name)
-    assert tuple(prepared.n_classes(split) for split in SPLITS) == SIZES[name]
+    assert tuple(map(prepared.n_classes, prepared.split_classes)) == SIZES[name]
     assert len(np.unique(prepared.images.reshape(len(prepared.images), -1), axis=0)) > 0.99 * len(prepared.images)
 
 

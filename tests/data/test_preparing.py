@@ -1,5 +1,7 @@
 """What preparing refuses, leaves out, and records."""
 
+import pickle
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ from pipeline.data import get
 from pipeline.data.base import Options, open_dataset
 from pipeline.data.cifar import CIFAR10
 from pipeline.data.fetching import fetch
+from pipeline.data.imagenet16 import TEST, TRAIN
 from pipeline.data.images import decode
 from pipeline.data.preparing import mean_and_std, prepare
 from pipeline.data.settings import FetchConfig, PrepareConfig
@@ -22,6 +25,9 @@ from tests.data.tiny_sources import (
     cifar_rows,
     encoded,
     folder_files,
+    imagenet,
+    imagenet16,
+    imagenet16_stand_in,
     made,
     made_folder,
     make_mirror,
@@ -273,3 +279,59 @@ def test_a_part_without_images_is_incomplete(tmp_path):
 def test_a_missing_batch_is_named(tmp_path):
     with pytest.raises(DataError, match="holds no file 'data_batch_4'"):
         made(tmp_path, "cifar10", mirror=changed_cifar10(tmp_path, lambda rows: rows.pop("data_batch_4")))
+
+
+def test_only_the_first_120_of_the_1000_labels_are_kept_and_name_the_classes(tmp_path):
+    prepared = made(
+        tmp_path,
+        "imagenet16",
+        mirror=make_mirror(tmp_path / "mirror", imagenet16),
+        knobs=PrepareConfig(min_images_per_class=2),
+    )
+    assert prepared.class_names == [f"{label:03d}" for label in range(1, 121)]
+    assert prepared.title == "ImageNet16-120" and prepared.image_size == 16
+    for split, part in (("train", "train"), ("test", "val")):
+        for class_id in (0, 1, 119):
+            held = [image.tobytes() for image in prepared.images[prepared.rows_of(class_id, split)]]
+            wanted = [picture(part, class_id + 1, number, side=16).tobytes() for number in range(2)]
+            assert sorted(held) == sorted(wanted)
+
+
+def test_the_stand_in_for_imagenet16_says_that_it_is_not_it(tmp_path):
+    prepared = made(tmp_path, "imagenet16", mirror=make_mirror(tmp_path / "mirror", imagenet16_stand_in))
+    assert "NOT ImageNet16-120" in prepared.title and prepared.manifest["official"] is False
+    assert prepared.manifest["layout"] == "stand-in"
+    assert [len(prepared.rows_of_split(split)) for split in ("train", "test")] == [240, 240]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data": np.zeros((3, 767), dtype=np.uint8)}, "does not hold a row of 768 bytes"),
+        ({"labels": [0, 1, 2]}, "labels below 1"),
+        ({"labels": [121, 122, 123]}, "lacks 120 of 120 classes, e.g. '001'"),
+        ({"labels": None}, "does not hold a row of 768 bytes"),
+    ],
+)
+def test_pickles_of_another_layout_are_refused(tmp_path, change, said):
+    def odd(mirror):
+        content = {"data": np.zeros((3, 768), dtype=np.uint8), "labels": [1, 2, 3]} | change
+        for source in (*TRAIN, TEST):
+            write(mirror / "imagenet16" / source.name, pickle.dumps(content, protocol=2))
+
+    with pytest.raises(DataError, match=said):
+        made(tmp_path, "imagenet16", mirror=make_mirror(tmp_path / "mirror", odd))
+
+
+def test_imagenet_with_missing_classes_is_refused(tmp_path):
+    imagenet(tmp_path / "mirror", n_classes=3)
+    with pytest.raises(DataError, match="imagenet/train has images of 3 classes; ImageNet-1k has 1000"):
+        made(tmp_path, "imagenet", mirror=tmp_path / "mirror")
+
+
+def test_validation_images_of_imagenet_that_are_not_sorted_into_classes_are_refused(tmp_path):
+    imagenet(tmp_path / "mirror")
+    shutil.rmtree(tmp_path / "mirror/imagenet/val")
+    write(tmp_path / "mirror/imagenet/val/ILSVRC2012_val_00000001.JPEG", encoded(picture("a"), "JPEG"))
+    with pytest.raises(DataError, match="imagenet/val must hold one folder of images per class"):
+        made(tmp_path, "imagenet", mirror=tmp_path / "mirror")

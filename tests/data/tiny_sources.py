@@ -16,6 +16,8 @@ from pipeline.data import get
 from pipeline.data.base import Options, read_split
 from pipeline.data.cifar import CIFAR10, CIFAR100, Archive
 from pipeline.data.fetching import fetch
+from pipeline.data.imagenet import FOLDER_OF
+from pipeline.data.imagenet16 import STAND_IN, TEST, TRAIN
 from pipeline.data.miniimagenet import CACHE_OF, LIST_OF, RFS_OF
 from pipeline.data.prepared import PreparedSet
 from pipeline.data.preparing import prepare
@@ -190,6 +192,38 @@ def cifar10(mirror: pathlib.Path, per_class: int = PER_CLASS) -> None:
     write_cifar(mirror, CIFAR10, CIFAR10_NAMES, cifar_rows(CIFAR10, 10, per_class))
 
 
+def imagenet16(mirror: pathlib.Path) -> None:
+    """The official pickles, and in each an image of a class beyond the first 120."""
+    for part, sources in (("train", TRAIN), ("val", (TEST,))):
+        rows = [(label, number) for number in range(PER_CLASS) for label in range(1, 121)]
+        for i, source in enumerate(sources):
+            own = [*rows[i :: len(sources)], (121 + i, 0)]
+            data = np.stack([picture(part, *row, side=16).transpose(2, 0, 1).reshape(-1) for row in own])
+            content = {"data": data, "labels": [label for label, _ in own], "mean": data.mean(axis=0)}
+            write(mirror / "imagenet16" / source.name, pickle.dumps(content, protocol=2))
+
+
+def imagenet16_stand_in(mirror: pathlib.Path) -> None:
+    rows = [(label, number) for label in range(120) for number in range(2 * PER_CLASS)]
+    file = io.BytesIO()
+    np.savez_compressed(
+        file,
+        images=np.stack([picture("stand-in", *row, side=16) for row in rows]),
+        labels=np.array([label for label, _ in rows], dtype=np.int16),
+        split=np.array([number >= PER_CLASS for _, number in rows], dtype=np.uint8),
+        wnids=np.array([f"n{label:08d}" for label in range(120)]),
+    )
+    write(mirror / STAND_IN.name, file.getvalue())
+
+
+def imagenet(mirror: pathlib.Path, n_classes: int = 1000) -> None:
+    for source in FOLDER_OF.values():
+        for label in range(n_classes):
+            for number in range(PER_CLASS):
+                content = encoded(picture(source.name, label, number), "JPEG")
+                write(mirror / f"imagenet/{source.name}/n{label:08d}/{number}.JPEG", content)
+
+
 def omniglot(mirror: pathlib.Path) -> None:
     parts = {"images_background": {}, "images_evaluation": {}}
     for i, character in enumerate(read_split("omniglot")):
@@ -226,6 +260,9 @@ BUILDERS = {
     ("omniglot", "zip archives"): omniglot,
     ("cifar10", "python"): cifar10,
     ("cifar100", "python"): cifar100,
+    ("imagenet16", "pickles"): imagenet16,
+    ("imagenet16", "stand-in"): imagenet16_stand_in,
+    ("imagenet", "class folders"): imagenet,
 }
 
 
