@@ -21,8 +21,15 @@ def check_lookup(result: Any, where: str) -> None:
 
 
 def check_card(card: Any, where: str) -> None:
-    """The same for the report card of the proxies."""
+    """The same for the report card of the proxies, whose scores must be as many as its architectures."""
     _check(card, where, "proxies", "a report card of proxies")
+    n, scatter = card["sample"]["n_architectures"], card["scatter"]
+    columns = {"accuracies": scatter["accuracies"], **scatter["scores"]}
+    wrong = [name for name, values in columns.items() if len(values) != n]
+    unknown = sorted(set(scatter["scores"]) - {proxy["name"] for proxy in card["proxies"]})
+    if wrong or unknown:
+        what = f"not {n} values of {', '.join(wrong)}" if wrong else f"scores of no proxy: {', '.join(unknown)}"
+        raise ArtifactError(f"{where} has {what}. Run the stage that makes it again.")
 
 
 @functools.cache
