@@ -15,7 +15,7 @@ import yaml
 
 from pipeline import data, methods
 from pipeline.core.code import PACKAGE, CodeIndex
-from pipeline.core.config import BUDGETS, resolve
+from pipeline.core.config import BUDGETS, build, resolve
 from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError
 from pipeline.core.types import FEW_SHOT
 from pipeline.data.settings import FetchConfig, PrepareConfig
