@@ -2,16 +2,26 @@
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from pipeline.kernels.errors import KernelError
+from pipeline.kernels.undisturbed import training_pass
 
-_RELUS = (torch.relu, torch.relu_, torch.nn.functional.relu, torch.nn.functional.relu_, Tensor.relu, Tensor.relu_)
+_RELUS = (
+    torch.relu,
+    torch.relu_,
+    functional.relu,
+    functional.relu_,
+    functional.leaky_relu,
+    functional.leaky_relu_,
+    Tensor.relu,
+    Tensor.relu_,
+)
 
 
 class _ReluWatch(TorchFunctionMode):
-    """Notes which outputs of every ReLU on maps (n c h w) are positive, in the order of execution."""
+    """Notes which outputs of every ReLU, leaky or not, on maps (n c h w) are positive, in the order of execution."""
 
     def __init__(self):
         super().__init__()
@@ -37,15 +47,8 @@ def activation_patterns(network: nn.Module, inputs: Tensor) -> Tensor:
     Raises:
         KernelError: the network executes no ReLU on maps.
     """
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    modes = [(module, module.training) for module in network.modules()]
-    network.train()
-    try:
-        with _ReluWatch() as watch:
-            functional_call(network, buffers, (inputs,))
-    finally:
-        for module, training in modes:
-            module.training = training
+    with _ReluWatch() as watch:
+        training_pass(network, inputs)
     if not watch.patterns:
         raise KernelError(f"{type(network).__name__} executes no ReLU on maps, so it has no activation patterns.")
     return torch.cat(watch.patterns, dim=1)

@@ -38,3 +38,18 @@ def condition_number(kernel: Tensor) -> float:
     eigenvalues = torch.linalg.eigvalsh(kernel)
     smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
     return largest / smallest if smallest > 0 else math.inf
+
+
+def log_determinant(kernel: Tensor) -> float:
+    """Natural logarithm of the determinant of a symmetric positive definite matrix (n n), in float64.
+
+    Where it is undefined (an entry is not finite, or the matrix is singular to working precision) the answer is `-inf`,
+    which sorts behind every defined value. Raises KernelError when the matrix is not square or not symmetric.
+    """
+    kernel = square_kernel(kernel, "The kernel")
+    if not bool(torch.isfinite(kernel).all()):
+        return -math.inf
+    eigenvalues = torch.linalg.eigvalsh(kernel)
+    if eigenvalues[0] <= len(kernel) * torch.finfo(kernel.dtype).eps * eigenvalues[-1]:
+        return -math.inf
+    return float(eigenvalues.log().sum())

@@ -73,11 +73,20 @@ def shots(row: Mapping[str, Any]) -> list[int]:
     return [int(part) for part in str(row["k_shots"]).split()]
 
 
-def stacked(frames: Iterable[tuple[str, Any]]):
+def stacked(
+    frames: Iterable[tuple[str, Any]],
+    needed: Sequence[str] = NEEDED,
+    *,
+    kind: str = "a result",
+    stage: str = "compare",
+    example: str = "results/metantk_doublemnist.json",
+):
     """All rows under each other, by data set, budget and method.
 
     Args:
         frames: (file name, table) of every row file.
+        needed: columns that a row of this kind of result has.
+        kind, stage, example: of the results, the stage that writes them and one of them, for messages.
 
     Raises ArtifactError when there is no row, a file is no row of a result, or two rows name the same result.
     """
@@ -85,15 +94,13 @@ def stacked(frames: Iterable[tuple[str, Any]]):
 
     named = list(frames)
     if not named:
-        raise ArtifactError(
-            "There is no result to report. Make one first, e.g. `snakemake --cores 4 results/metantk_doublemnist.json`."
-        )
+        raise ArtifactError(f"There is no result to report. Make {kind} first, e.g. `snakemake --cores 4 {example}`.")
     for name, frame in named:
-        missing = [column for column in NEEDED if column not in frame]
+        missing = [column for column in needed if column not in frame]
         if missing or len(frame) != 1:
             wrong = f"lacks {', '.join(missing)}" if missing else f"has {len(frame)} rows"
             raise ArtifactError(
-                f"{name} is not the row of a result: it {wrong}. Delete it and run the compare stage again."
+                f"{name} is not the row of {kind}: it {wrong}. Delete it and run the {stage} stage again."
             )
     table = pandas.concat([frame for _, frame in named], ignore_index=True)
     twice = table[table.duplicated("result")]["result"].tolist()
@@ -102,10 +109,22 @@ def stacked(frames: Iterable[tuple[str, Any]]):
     return table.sort_values(["dataset", "budget", "method"], kind="stable", ignore_index=True)
 
 
-def leagues(table) -> list[tuple[dict[str, str], list[int]]]:
-    """Groups of rows that may be ranked against each other: (their common columns, indices of their rows)."""
-    grouped = table.groupby(list(LEAGUE), sort=True, dropna=False)
-    return [(dict(zip(LEAGUE, key, strict=True)), list(index)) for key, index in grouped.groups.items()]
+def leagues(table, common: Sequence[str] = LEAGUE) -> list[tuple[dict[str, str], list[int]]]:
+    """Groups of rows that may be set against each other: (their common columns, indices of their rows).
+
+    Args:
+        common: columns in which the rows of a group agree.
+    """
+    grouped = table.groupby(list(common), sort=True, dropna=False)
+    return [(dict(zip(common, key, strict=True)), list(index)) for key, index in grouped.groups.items()]
+
+
+def league_numbers(table, common: Sequence[str] = LEAGUE) -> list[int]:
+    """Per row of the table the number of its league, from 1."""
+    numbers = {}
+    for place, (_, rows) in enumerate(leagues(table, common), start=1):
+        numbers |= dict.fromkeys(rows, place)
+    return [numbers[index] for index in table.index]
 
 
 def leaderboard(table, ranks: Sequence[Mapping[int, int]]):
@@ -115,10 +134,7 @@ def leaderboard(table, ranks: Sequence[Mapping[int, int]]):
         ranks: per row of the table, rank by shot.
     """
     board = table.copy()
-    numbers = {}
-    for place, (_, rows) in enumerate(leagues(table), start=1):
-        numbers |= dict.fromkeys(rows, place)
-    board.insert(0, "league", [numbers[index] for index in board.index])
+    board.insert(0, "league", league_numbers(table))
     for column, k_shot in enumerate(sorted({k for row in ranks for k in row})):
         values = [row.get(k_shot) for row in ranks]
         board.insert(1 + column, f"rank_{k_shot}shot", values)

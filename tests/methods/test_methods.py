@@ -222,5 +222,12 @@ class Undefined:
 def test_a_search_without_any_finite_score_ends_with_an_error_and_no_architecture(tiny):
     here = context(tiny)
     with pytest.raises(ScoreError, match="undefined"):
-        prune_supernet(small_config("metantk"), Undefined(), here, lambda needs, seed: torch.randn(40, 1, 3, 3))
+        prune_supernet(
+            small_config("metantk"),
+            Undefined(),
+            here,
+            lambda needs, seed: torch.randn(40, 1, 3, 3),
+            channels=2,
+            n_cells=2,
+        )
     assert here.journal.found == {}

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from pipeline import proxies, spaces
-from pipeline.core.types import TaskBatch
+from pipeline.core.types import LabelledBatch, TaskBatch
 from pipeline.nets.init import initialise
 from pipeline.nets.norms import convert_norms
+from pipeline.proxies.execution import execution_of
+from pipeline.proxies.sharing import value_of
 
 IMAGE_SIZE = 16
 
@@ -18,12 +20,17 @@ def network_for(space_name, kind):
     """The network of a space that a proxy of this kind is meant for, or None where the space has none."""
     space = spaces.get(space_name)()
     prunes = "prunes" in space.capabilities
+    genotype = space.sample(torch.Generator().manual_seed(0))
     if kind == "thin":
         network = space.thin_supernet() if prunes else None
+    elif kind == "coupled":
+        n_cells = 2 if space.name.startswith("darts") else 3
+        network = space.supernet(n_classes=6, channels=n_cells, n_cells=n_cells, norm="batchnorm") if prunes else None
+    elif kind == "full":
+        network = space.build(genotype, n_classes=6, channels=8, n_cells=3)
     elif prunes:
         network = space.supernet(n_classes=6, channels=4, n_cells=3)
     else:
-        genotype = space.sample(torch.Generator().manual_seed(0))
         network = convert_norms(space.build(genotype, n_classes=6, channels=32, n_cells=3), "groupnorm16")
     return network and initialise(network, "kaiming_fanout", torch.Generator().manual_seed(1))
 
@@ -33,6 +40,9 @@ def batch_for(needs):
     if needs == "patches":
         return torch.randn(60, 1, 3, 3, generator=generator)
     images = torch.randn(12, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator)
+    if needs == "labelled":
+        held_out, labels = torch.randn(images.shape, generator=generator), torch.arange(12) % 6
+        return LabelledBatch(images, labels, held_out, labels.flip(0), n_classes=6)
     return TaskBatch(images, n_tasks=2, n_query=3, n_support=3, n_way=3) if needs == "tasks" else images
 
 
@@ -62,8 +72,8 @@ def test_every_proxy_meets_a_network_of_some_space():
 def test_a_proxy_is_a_frozen_set_of_knobs_with_a_direction(proxy_name):
     proxy = proxies.get(proxy_name)()
     assert isinstance(proxy.higher_is_better, bool)
-    assert proxy.needs in ("tasks", "images", "patches", "network")
-    assert proxy.network in ("kernel", "thin")
+    assert proxy.needs in ("tasks", "images", "labelled", "patches", "network")
+    assert proxy.network in ("kernel", "thin", "coupled", "full")
     assert all(field.metadata["help"] for field in dataclasses.fields(proxy))
     with pytest.raises(dataclasses.FrozenInstanceError):
         proxy.anything = 1
@@ -109,6 +119,8 @@ def test_the_order_of_images_does_not_matter(proxy_name, space_name):
         # images of one task may change places among its queries and among its supports
         order = [2, 0, 1, 5, 4, 3, 7, 6, 8, 9, 11, 10]
         moved = dataclasses.replace(batch, images=batch.images[order])
+    elif isinstance(batch, LabelledBatch):
+        moved = dataclasses.replace(batch, images=batch.images.flip(0), labels=batch.labels.flip(0))
     else:
         moved = batch.flip(0)
     assert call(proxy, network, moved) == pytest.approx(call(proxy, network, batch), rel=1e-3)
@@ -149,3 +161,45 @@ def test_every_engine_gives_the_same_number_and_leaves_the_network_as_it_found_i
     value = call(proxy, network, batch)
     assert before == snapshot(network)
     assert value == pytest.approx(call(proxies.get(proxy_name)(), network, batch), rel=1e-3)
+
+
+SHARING = [proxy for proxy in proxies.names() if hasattr(proxies.get(proxy), "shares")]
+
+
+@pytest.mark.parametrize("space_name", ["darts", "nas_bench_201"])
+def test_proxies_that_share_work_give_what_they_give_alone(space_name):
+    kinds = {(proxies.get(name).network, proxies.get(name).shares) for name in SHARING}
+    assert len(kinds) == len({start for _, start in kinds}) == 2
+    shared = {}
+    for name in SHARING:
+        proxy, network, batch = setting(name, space_name)
+        found = value_of(proxy, network, batch, torch.Generator(), shared)
+        assert found == call(proxy, network, batch)
+    assert set(shared) == {start for _, start in kinds}
+
+
+@pytest.mark.parametrize("proxy_name", [name for name in proxies.names() if proxies.get(name).needs != "patches"])
+@pytest.mark.parametrize("space_name", ["darts", "darts_fewshot", "nas_bench_201"])
+def test_operations_that_a_mask_switches_off_do_not_count(proxy_name, space_name):
+    proxy, batch = proxies.get(proxy_name)(), batch_for(proxies.get(proxy_name).needs)
+    space = spaces.get(space_name)()
+    network = space.supernet(n_classes=6, channels=2, n_cells=2, norm="batchnorm")
+    network.eval()
+    mask = space.mask_of(space.sample(torch.Generator().manual_seed(4)))
+    network.set_mask(mask)
+    before = call(proxy, network, batch)
+    running = {id(value) for value in execution_of(network, torch.zeros(1, 3, 8, 8)).used.values()}
+    with torch.no_grad():
+        idle = [parameter.fill_(float("nan")) for parameter in network.parameters() if id(parameter) not in running]
+    assert idle
+    assert call(proxy, network, batch) == before
+
+
+@pytest.mark.parametrize("proxy_name", [name for name in proxies.names() if proxies.get(name).needs == "labelled"])
+def test_a_cell_that_passes_nothing_on_gets_no_score_that_beats_others(proxy_name):
+    space = spaces.get("nas_bench_201")()
+    network = space.supernet(n_classes=6, channels=3, n_cells=1, norm="batchnorm")
+    network.set_mask(space.mask_of(space.from_text("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")))
+    proxy = proxies.get(proxy_name)()
+    value = call(proxy, network, batch_for("labelled"))
+    assert value in ((0, -math.inf) if proxy.higher_is_better else (math.inf,))
