@@ -312,7 +312,7 @@ def interval_figure(rows: Sequence[Mapping[str, Any]], title: str, legend: Mappi
         legend: what the colours mean.
     """
     left = 24 + max(text_width(row["name"]) for row in rows)
-    width, height = max(760.0, left + 420), 74 + 25 * len(rows)
+    width, height = max(960.0, left + 420), 74 + 25 * len(rows)
     figure = Svg(width, height, title)
     values = [row[name] for row in rows for name in ("value", "low", "high") if row[name] is not None]
     values += [value for row in rows for value, _ in row["published"]]

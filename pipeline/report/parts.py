@@ -47,6 +47,15 @@ def signed_percent(value: float) -> str:
     return f"{100 * value:+.2f}".replace("-", "−")
 
 
+def coefficient(value: float) -> str:
+    """A correlation, or another number of about one: 0.536, −0.042."""
+    return f"{value:.3f}".replace("-", "−")
+
+
+def signed_coefficient(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
 def count(value: float) -> str:
     """Three digits and a unit: 1.76 M, 24.3 k, 96."""
     for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
@@ -67,7 +76,7 @@ def memory(mib: float) -> str:
     return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"
 
 
-FILTERS = (percent, signed, signed_percent, count, duration, memory)
+FILTERS = (percent, signed, signed_percent, coefficient, signed_coefficient, count, duration, memory)
 
 
 def n_of(number: int, word: str) -> str:

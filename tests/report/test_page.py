@@ -42,6 +42,11 @@ def test_a_method_that_ranks_nothing_has_no_stability():
     assert parts.stability(None) is None
 
 
+def test_agreement_within_a_single_round_is_no_line_to_draw():
+    block = stability()
+    assert parts.stability({**block, "rounds": block["rounds"][:1]})["figure"] is None
+
+
 def test_stages_that_ran_on_different_commits_are_told_apart():
     assert parts.commits({"commit": "b", "commits": {"search": "a", "train": "b"}}) == "search a, train b"
     assert parts.commits({"commit": "b", "commits": {"search": "b", "train": "b"}}) == "b"
