@@ -70,10 +70,11 @@ def lookup_row(result: Mapping[str, Any], path: str, sha256: str):
     return pandas.DataFrame([row])
 
 
-def stacked_lookups(frames: Iterable[tuple[str, Any]]):
-    """All rows of looked-up results under each other; arguments and errors as in `pipeline.report.tables.stacked`."""
+def stacked_lookups(frames: Iterable[tuple[str, Any]], space: str):
+    """All rows of results looked up in a space's table under each other; see `pipeline.report.tables.stacked`."""
     example = "results/tenas_cifar10.json"
-    return stacked(frames, NEEDED, kind="a looked-up result", stage="look-up", example=example)
+    own = [(name, frame) for name, frame in frames if "space" not in frame or (frame["space"] == space).all()]
+    return stacked(own, NEEDED, kind="a looked-up result", stage="look-up", example=example)
 
 
 def lookup_table(table):

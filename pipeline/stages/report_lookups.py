@@ -1,4 +1,4 @@
-"""Write results/lookups.html and results/lookups.csv from the rows of all looked-up results.
+"""Write results/{space}.html and results/{space}.csv from the rows of all results looked up in that space's table.
 
 Only files are read. Each is checked against the hash that was recorded when the result was made.
 """
@@ -14,6 +14,7 @@ SHOWN = ("genotype", "trace", "drawing")
 
 
 def add_arguments(parser) -> None:
+    parser.add_argument("--space", required=True, help="only results of searches in this space")
     parser.add_argument(
         "--rows", required=True, nargs="+", metavar="PATH", help="row files of results, or folders that hold them"
     )
@@ -23,7 +24,8 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
-    table = stacked_lookups((str(path), read_csv(path)) for path in row_files(arguments.rows))
+    frames = [(str(path), read_csv(path)) for path in row_files(arguments.rows)]
+    table = stacked_lookups(frames, arguments.space)
     entries = [entry(row, SHOWN, check_lookup, stage="look-up") for row in table.to_dict("records")]
     write_csv(arguments.table, lookup_table(table))
     write_text(arguments.out, render_lookups(entries, table, str(Path(arguments.out).parent)))

@@ -76,14 +76,16 @@ def test_a_row_without_a_control_leaves_its_columns_empty(without_control):
 def test_the_file_of_another_kind_is_no_row(result):
     frame = lookup_row(result, "a.json", "0" * 64).drop(columns=["table_sha256", "regret"])
     with pytest.raises(ArtifactError, match=r"x\.csv is not the row of a looked-up result: it lacks table_sha256, reg"):
-        stacked_lookups([("x.csv", frame)])
+        stacked_lookups([("x.csv", frame)], "nas_bench_201")
 
 
 def test_rows_of_one_league_stand_together_the_best_first():
     made = [looked_up("a", found={0: 0.90}), looked_up("b", found={0: 0.93}), looked_up("c", "cifar100", {0: 0.70}),
             looked_up("d", found={0: 0.94}, budget="gpu")]  # fmt: skip
     table = lookup_table(
-        stacked_lookups((f"{i}.csv", lookup_row(r, f"{i}.json", "0" * 64)) for i, r in enumerate(made))
+        stacked_lookups(
+            ((f"{i}.csv", lookup_row(r, f"{i}.json", "0" * 64)) for i, r in enumerate(made)), "nas_bench_201"
+        )
     )
     leagues = table.groupby("league")["method"].agg(list).tolist()
     assert sorted(leagues) == [["b", "a"], ["c"], ["d"]]

@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch):
 def reported(*rows: str) -> tuple[str, pandas.DataFrame]:
     """Run the stage in the present folder; the page and the table."""
     out = ("--out", "results/lookups.html", "--table", "results/lookups.csv")
-    run_stage(report_lookups, ["--rows", *(rows or ("results/looked_up",)), *out])
+    run_stage(report_lookups, ["--space", "nas_bench_201", "--rows", *(rows or ("results/looked_up",)), *out])
     return pathlib.Path("results/lookups.html").read_text(), pandas.read_csv("results/lookups.csv")
 
 
