@@ -74,7 +74,7 @@ def render_card(card: Mapping[str, Any]) -> str:
         unchecked=[_unchecked(line) for line in unchecked_figures(card["space"], card["dataset"])],
         intervals=_intervals(proxies),
         scatters=[_scatter(proxy, card["scatter"]) for proxy in proxies if proxy["name"] in scores],
-        settings=sorted(card["settings"].items()),
+        settings=[(name, _setting(value)) for name, value in sorted(card["settings"].items())],
         n_top=max(1, round(card["top_fraction"] * card["sample"]["n_architectures"])),
         facts=table_facts(provenance["table"]),
         result={"budget": card["budget"], **origin(provenance)},
@@ -85,6 +85,13 @@ def render_card(card: Mapping[str, Any]) -> str:
 def readable(name: str) -> str:
     """A proxy's name, or that of several whose ranks are summed, in words."""
     return name.replace("+", " + ").replace("_", " ")
+
+
+def _setting(value: Any) -> str:
+    """A knob's value as params.yaml would have it."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_setting, value))
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _standing(proxy: Mapping[str, Any]) -> tuple:
@@ -103,14 +110,19 @@ def _kind(proxy: Mapping[str, Any]) -> str:
     return "size alone" if proxy["name"] in SIZES else "proxy"
 
 
+def _title(proxy: Mapping[str, Any]) -> str:
+    """The proxy's title where it says more than its name."""
+    return "" if proxy["title"] == readable(proxy["name"]) else proxy["title"]
+
+
 def _row(proxy: Mapping[str, Any], has_scatter: bool) -> dict[str, Any]:
-    names = ("title", "figures", "tau_between_seeds", "variance_within", "n_not_finite", "n_measurements")
+    names = ("figures", "tau_between_seeds", "variance_within", "n_not_finite", "n_measurements")
     taus = [entry for entry in proxy["published"] if entry["figure"] == "kendall_tau_b"]
     return {
         "name": readable(proxy["name"]),
+        "remark": "; ".join(filter(None, [_title(proxy), "" if proxy["higher_is_better"] else "lower is better"])),
         "anchor": _anchor(proxy) if has_scatter else None,
         "kind": _kind(proxy),
-        "direction": _direction(proxy),
         **{name: proxy[name] for name in names},
         "seconds": proxy["seconds_per_architecture"],
         "published": taus,

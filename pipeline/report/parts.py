@@ -36,7 +36,8 @@ class Entry:
 
 
 def percent(value: float) -> str:
-    return f"{100 * value:.2f}"
+    # adding zero takes the sign from what rounds to it
+    return f"{round(100 * value, 2) + 0.0:.2f}"
 
 
 def signed(value: float) -> str:

@@ -190,3 +190,16 @@ def test_the_page_names_sample_settings_table_commit_and_all_hashes():
 def test_markup_in_a_title_stays_text():
     page = cards.render_card(card(title="<script>alert(1)</script>"))
     assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_a_regret_that_rounding_pushed_below_zero_is_zero():
+    made = card()
+    made["proxies"][0]["figures"]["regret_of_best"] = {"value": 0.0, "low": -1.1e-16, "high": 0.001}
+    check_card(made, "c.json")
+    assert "0.00 to 0.10" in cards.render_card(made) and "-0.00" not in cards.render_card(made)
+
+
+def test_settings_are_written_as_in_the_configuration():
+    page = cards.render_card(card(settings={"proxies": ["flops", "snip"], "channels": None, "parity": False}))
+    assert "proxies <code>flops, snip</code>" in page
+    assert "channels <code>null</code>" in page and "parity <code>false</code>" in page

@@ -19,6 +19,10 @@ def test_durations_take_the_unit_that_fits():
     assert {value: parts.duration(value) for value in written} == written
 
 
+def test_what_rounds_to_zero_has_no_sign():
+    assert [parts.percent(value) for value in (-1e-16, 0.0, 0.55, 1)] == ["0.00", "0.00", "55.00", "100.00"]
+
+
 def test_signs_are_real_minus_signs():
     assert parts.signed(-4.56) == "−4.6" and parts.signed_percent(0.0123) == "+1.23"
 
