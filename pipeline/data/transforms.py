@@ -5,11 +5,13 @@ Images are uint8 of shape (n h w c), c 1 or 3, until `to_float` makes them float
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pipeline.core.vision import torchvision
 from pipeline.data.prepared import PreparedSet
@@ -42,8 +44,8 @@ def resize(images: Tensor, size: int) -> Tensor:
     """Bilinear with antialiasing to (n size size c), uint8."""
     if images.shape[1] == size and images.shape[2] == size:
         return images
-    functional = torchvision().transforms.v2.functional
-    resized = functional.resize(images.permute(0, 3, 1, 2), [size, size], antialias=True)
+    vision = torchvision().transforms.v2.functional
+    resized = vision.resize(images.permute(0, 3, 1, 2), [size, size], antialias=True)
     return resized.permute(0, 2, 3, 1).contiguous()
 
 
@@ -68,29 +70,97 @@ def random_crop_flip(images: Tensor, generator: torch.Generator, *, pad: int, fl
     return padded.view(-1, c).index_select(0, index.view(-1).to(images.device)).view(n, h, w, c)
 
 
+def random_resized_crop(
+    images: Tensor, generator: torch.Generator, *, scale: float, ratio: float = 4 / 3, attempts: int = 10
+) -> Tensor:
+    """Each image's random part, enlarged bilinearly to the size of the image (Szegedy et al., CVPR 2015).
+
+    The part has an area uniform in (scale, 1) of the image's and an aspect ratio log-uniform in (1 / ratio, ratio); a
+    shape that does not fit is drawn again. An image for which all attempts fail is kept whole.
+
+    Args:
+        images: (n h w c).
+        scale: smallest area, as a fraction of the image.
+
+    Returns:
+        float32 of the same shape, in the range of the images.
+    """
+    n, h, w, _ = images.shape
+    area = h * w * (scale + (1 - scale) * torch.rand(n, attempts, generator=generator))
+    aspect = torch.exp(math.log(ratio) * (2 * torch.rand(n, attempts, generator=generator) - 1))
+    heights, widths = (area / aspect).sqrt().round(), (area * aspect).sqrt().round()
+    fits = (heights >= 1) & (heights <= h) & (widths >= 1) & (widths <= w)
+    first = fits.to(torch.int64).argmax(dim=1, keepdim=True)
+    drawn = fits.any(dim=1)
+    height = torch.where(drawn, heights.gather(1, first)[:, 0], torch.tensor(float(h)))
+    width = torch.where(drawn, widths.gather(1, first)[:, 0], torch.tensor(float(w)))
+    top = (torch.rand(n, generator=generator) * (h - height + 1)).floor()
+    left = (torch.rand(n, generator=generator) * (w - width + 1)).floor()
+    y, x = _inside(top, height, h), _inside(left, width, w)
+    grid = torch.stack([x[:, None, :].expand(n, h, w), y[:, :, None].expand(n, h, w)], dim=-1)
+    values = images.to(torch.float32).permute(0, 3, 1, 2)
+    taken = functional.grid_sample(values, grid.to(images.device), padding_mode="border", align_corners=False)
+    return taken.permute(0, 2, 3, 1).contiguous()
+
+
+def _inside(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """Where the `size` pixels of enlarged parts read, in grid_sample's coordinates -1 .. 1: (n size)."""
+    place = start[:, None] + (torch.arange(size) + 0.5) * length[:, None] / size - 0.5
+    # a part is enlarged as if nothing lay around it
+    place = torch.minimum(torch.maximum(place, start[:, None]), (start + length - 1)[:, None])
+    return (2 * place + 1) / size - 1
+
+
+def cutout(images: Tensor, generator: torch.Generator, side: int, fill: Sequence[float]) -> Tensor:
+    """A square of each image painted over (DeVries and Taylor, 2017); its centre is any pixel, so it may stick out.
+
+    Args:
+        images: (n h w c) in 0..255.
+        side: of the square, in pixels; rows and columns centre - side // 2 up to, not with, centre + side // 2.
+        fill: colour in 0..1, at least c numbers; the mean colour becomes 0 in `to_float`.
+
+    Returns:
+        float32 of the same shape.
+    """
+    n, h, w, c = images.shape
+    half, inside = side // 2, []
+    for size in (h, w):
+        away = torch.arange(size) - torch.randint(0, size, (n, 1), generator=generator)
+        inside.append((away >= -half) & (away < half))
+    square = inside[0][:, :, None] & inside[1][:, None, :]
+    colour = 255 * torch.as_tensor(fill[:c], dtype=torch.float32, device=images.device)
+    return torch.where(square[..., None].to(images.device), colour, images.to(torch.float32))
+
+
 def grey(images: Tensor) -> Tensor:
     """Luma of float RGB images (n h w 3) -> (n h w 1)."""
     return images @ images.new_tensor(GREY_WEIGHTS)[:, None]
 
 
-def colour_jitter(images: Tensor, generator: torch.Generator, strength: float) -> Tensor:
+def colour_jitter(images: Tensor, generator: torch.Generator, strength: float, hue: float = 0.0) -> Tensor:
     """Brightness, contrast and saturation of each image changed by factors from U(1 - strength, 1 + strength).
 
-    All three are x <- f x + (1 - f) t with another target t: black, the image's mean luma, each pixel's luma. Each
-    image has factors and an order of its own; values are clamped to 0..255 after each. One-channel images have no
-    saturation.
+    All three are x <- f x + (1 - f) t with another target t: black, the image's mean luma, each pixel's luma. With
+    `hue`, a fourth step turns every pixel's hue by the same angle. Each image has factors and an order of its own;
+    values are clamped to 0..255 after each. One-channel images have no saturation and no hue.
 
     Args:
-        images: uint8 (n h w c).
+        images: (n h w c) in 0..255.
+        hue: the hue turns by U(-hue, hue), as a fraction of the full circle.
 
     Returns:
         float32 of the same shape, in 0..255.
     """
     n, c = images.shape[0], images.shape[3]
+    n_kinds = 4 if hue > 0 else 3
     factors = 1 + strength * (2 * torch.rand(n, 3, generator=generator) - 1).to(images.device)
-    order = torch.rand(n, 3, generator=generator).argsort(dim=1).to(images.device)
+    host_order = torch.rand(n, n_kinds, generator=generator).argsort(dim=1)
+    turns = hue * (2 * torch.rand(n, generator=generator) - 1) if hue > 0 else torch.zeros(n)
+    order = host_order.to(images.device)
+    # the hue has a factor of 1: what follows leaves its images alone
+    factors = torch.cat([factors, torch.ones_like(factors[:, :1])], dim=1)
     values = images.to(torch.float32)
-    for step in range(3):
+    for step in range(n_kinds):
         kind = order[:, step]
         factor = factors.gather(1, kind[:, None])
         if c == 1:
@@ -101,22 +171,68 @@ def colour_jitter(images: Tensor, generator: torch.Generator, strength: float) -
         factor = factor.view(n, 1, 1, 1)
         target = torch.addcmul(level * mean_luma, pixel, luma)
         values = torch.addcmul(values * factor, 1 - factor, target).clamp_(0, 255)
+        turned = (host_order[:, step] == 3).nonzero()[:, 0]
+        if c == 3 and len(turned):
+            chosen = turned.to(images.device)
+            values[chosen] = turn_hue(values[chosen], turns[turned].to(images.device))
     return values
 
 
-def augment(images: Tensor, generator: torch.Generator, *, pad: int, jitter: float = 0.0, flip: bool = True) -> Tensor:
-    """Training augmentation, drawn for each image by itself: random crop, colour jitter, mirror image.
+def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """Each image's hue turned by its fraction of the full circle; largest and smallest channel of a pixel stay.
+
+    Args:
+        images: float RGB (n h w 3).
+        turns: shape (n,).
+    """
+    high, low = images.amax(dim=3), images.amin(dim=3)
+    span = high - low
+    red, green, blue = images.unbind(3)
+    safe = torch.where(span > 0, span, torch.ones_like(span))
+    # sixths of the circle, from the channel that is largest
+    sixths = torch.where(
+        high == red,
+        (green - blue) / safe,
+        torch.where(high == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )
+    sixths = sixths + 6 * turns.view(-1, 1, 1)
+    offsets = sixths.new_tensor((5.0, 3.0, 1.0))
+    distance = torch.remainder(sixths[..., None] + offsets, 6)
+    return high[..., None] - span[..., None] * torch.minimum(distance, 4 - distance).clamp(0, 1)
+
+
+def augment(
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    pad: int,
+    jitter: float = 0.0,
+    flip: bool = True,
+    hue: float = 0.0,
+    crop_scale: float = 1.0,
+    cutout_side: int = 0,
+    fill: Sequence[float] = (0.0, 0.0, 0.0),
+) -> Tensor:
+    """Training augmentation, drawn for each image by itself: random crop, mirror image, colour jitter, cutout.
 
     Args:
         images: uint8 (n h w c).
-        pad: padding before the crop (8 for images of 84 pixels, 4 for 32).
+        pad: padding before the crop (8 for images of 84 pixels, 4 for 32); not used with `crop_scale`.
         jitter: strength of brightness, contrast and saturation (0.4 as in RFS); 0 for none.
+        hue: strength of the hue's jitter; 0 for none.
+        crop_scale: below 1, an enlarged part of at least this area takes the place of the padded crop.
+        cutout_side: side of the square that is painted over; 0 for none.
+        fill: the square's colour in 0..1, the mean colour of the data set.
 
     Returns:
-        (n h w c): uint8 without jitter, float32 in 0..255 with it; `to_float` takes both.
+        (n h w c): uint8 where nothing makes fractions, else float32 in 0..255; `to_float` takes both.
     """
+    if crop_scale < 1:
+        images, pad = random_resized_crop(images, generator, scale=crop_scale), 0
     moved = random_crop_flip(images, generator, pad=pad, flip=flip)
-    return colour_jitter(moved, generator, jitter) if jitter > 0 else moved
+    if jitter > 0 or hue > 0:
+        moved = colour_jitter(moved, generator, jitter, hue)
+    return cutout(moved, generator, cutout_side, fill) if cutout_side > 0 else moved
 
 
 def random_patches(images: Tensor, n: int, generator: torch.Generator, size: int = 3) -> Tensor:

@@ -18,7 +18,7 @@ from pipeline.core.rng import torch_stream
 from pipeline.core.types import Episode
 from pipeline.data import transforms
 from pipeline.data.prepared import PreparedSet
-from pipeline.evaluation.schedules import padding
+from pipeline.evaluation.augmentation import augmented
 from pipeline.evaluation.settings import TrainConfig
 
 Learner = Callable[[Tensor, Tensor], Tensor]
@@ -103,13 +103,10 @@ class FrozenFeatures:
         Returns:
             Shape (n_episodes, way, n_copies * k_shot, d): the whole support set, once per copy.
         """
-        config, size = self.config, self.prepared.image_size
         copies = []
         for of_episode, generator in zip(rows, generators, strict=True):
             images = transforms.gather(self.prepared, np.tile(of_episode, (1, n_copies)))
-            copies.append(
-                transforms.augment(images, generator, pad=padding(config, size), jitter=config.jitter, flip=config.flip)
-            )
+            copies.append(augmented(images, self.prepared, self.config, generator))
         n_episodes, way, k_shot = rows.shape
         return self.of_images(torch.cat(copies)).view(n_episodes, way, n_copies * k_shot, -1)
 

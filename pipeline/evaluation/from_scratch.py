@@ -1,8 +1,9 @@
-"""Supervised training of one network on the base classes, resumable to the same bits.
+"""Supervised training of one network, resumable to the same bits.
 
-The recipe of RFS (Tian et al., ECCV 2020) as MetaNTK-NAS uses it: cross entropy over all base classes, SGD with
-momentum, random crop, jitter and flip, drop path that grows with the epochs. No model selection: the weights of the
-last epoch are the ones tested.
+On few-shot sets the recipe of RFS (Tian et al., ECCV 2020) as MetaNTK-NAS uses it: cross entropy over all base classes,
+SGD with momentum, random crop, jitter and flip, drop path that grows with the epochs. On classification sets that of
+DARTS (Liu et al., ICLR 2019): besides, cutout, an auxiliary classifier, clipped gradients, and on ImageNet label
+smoothing and a warm-up. No model selection: the weights of the last epoch are the ones tested.
 
 Every draw comes from a stream named by the run's seed and the epoch, so an epoch is a function of its number and of the
 state before it: resuming from the last whole epoch gives what an undisturbed run gives.
@@ -24,8 +25,9 @@ from pipeline.core.progress import track
 from pipeline.core.rng import torch_stream
 from pipeline.data import transforms
 from pipeline.data.prepared import PreparedSet
+from pipeline.evaluation.augmentation import augmented
 from pipeline.evaluation.networks import training_splits
-from pipeline.evaluation.schedules import drop_path_probability, learning_rate, padding
+from pipeline.evaluation.schedules import drop_path_probability, learning_rate
 from pipeline.evaluation.settings import TrainConfig
 
 State = dict[str, Any]
@@ -48,7 +50,7 @@ class TrainingImages:
     @classmethod
     def of(cls, prepared: PreparedSet, config: TrainConfig) -> "TrainingImages":
         """All images of the splits that the configuration trains on."""
-        splits = training_splits(config)
+        splits = training_splits(prepared, config)
         classes = np.concatenate([prepared.classes_of(split) for split in splits])
         rows = np.concatenate([prepared.rows_of_split(split) for split in splits])
         output_of = np.full(len(prepared.class_names), -1)
@@ -58,9 +60,7 @@ class TrainingImages:
     def batch(self, chosen: Tensor, config: TrainConfig, augmentation: torch.Generator, device: torch.device) -> Tensor:
         """Augmented, normalised images, shape (n, 3, h, w)."""
         images = transforms.gather(self.prepared, self.rows[chosen.numpy()]).to(device)
-        images = transforms.augment(
-            images, augmentation, pad=padding(config, images.shape[1]), jitter=config.jitter, flip=config.flip
-        )
+        images = augmented(images, self.prepared, config, augmentation)
         return transforms.to_float(images, self.prepared.mean, self.prepared.std)
 
 
@@ -88,15 +88,16 @@ def train(
     """Train `network` in place, on `device`.
 
     Args:
-        network: a network of a space, with initial weights and `drop_path`.
+        network: a network of a space, with initial weights and `drop_path`; with an auxiliary classifier where
+            config.auxiliary_weight is not 0 (a space that has none does without).
         seed: names the streams of shuffling, augmentation and drop path.
         what: name of the work in progress lines.
         resume: a state that `after_epoch` was given; training goes on after its epoch.
         after_epoch: called after each epoch with all that resuming needs: tensors, numbers and lists only.
 
     Returns:
-        One row per epoch: epoch, learning_rate (of its last step), loss, train_accuracy (of the augmented images while
-        the weights move), seconds.
+        One row per epoch: epoch, learning_rate (of its last step), loss (that of the auxiliary classifier left out),
+        train_accuracy (of the augmented images while the weights move), seconds.
 
     Raises:
         ConfigError: an epoch has not one whole batch.
@@ -126,7 +127,7 @@ def train(
 
 def run_epoch(
     network: nn.Module,
-    run: Callable[[Tensor], Tensor],
+    run: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]],
     optimiser: torch.optim.Optimizer,
     images: TrainingImages,
     config: TrainConfig,
@@ -137,7 +138,8 @@ def run_epoch(
     """One pass over the images; returns the epoch's row of the curve.
 
     Args:
-        network, run: the network, and what is called for its logits: itself, or its compiled form.
+        network, run: the network, and what is called for its logits: itself, or its compiled form. Both may give a
+            pair: logits, and those of an auxiliary classifier.
         epoch: from 1; decides learning rate, drop path and all draws.
 
     Raises TrainingError when the loss is not finite.
@@ -154,7 +156,7 @@ def run_epoch(
         rate = learning_rate(config, epoch, step, n_steps)
         chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
         batch = images.batch(chosen, config, augmentation, device)
-        total += _step(run, optimiser, batch, images.labels[chosen].to(device), rate, config)
+        total += _step(network, run, optimiser, batch, images.labels[chosen].to(device), rate, config)
     loss, accuracy = (total / (n_steps * config.batch_size)).tolist()
     if not math.isfinite(loss):
         raise TrainingError(
@@ -166,7 +168,8 @@ def run_epoch(
 
 
 def _step(
-    run: Callable[[Tensor], Tensor],
+    network: nn.Module,
+    run: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]],
     optimiser: torch.optim.Optimizer,
     batch: Tensor,
     labels: Tensor,
@@ -179,10 +182,16 @@ def _step(
     if config.channels_last:
         batch = batch.contiguous(memory_format=torch.channels_last)
     with torch.autocast(batch.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        logits = run(batch)
-    loss = functional.cross_entropy(logits.float(), labels)
+        outputs = run(batch)
+    logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
+    loss, *others = (
+        functional.cross_entropy(one.float(), labels, label_smoothing=config.label_smoothing)
+        for one in (logits, *auxiliary)
+    )
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    (loss + config.auxiliary_weight * sum(others)).backward()
+    if config.clip_norm > 0:
+        nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
     optimiser.step()
     right = (logits.detach().argmax(1) == labels).sum()
     return torch.stack([loss.detach() * len(labels), right]).double()

@@ -3,18 +3,30 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline import spaces
+from pipeline.core.errors import ConfigError
 from pipeline.core.rng import torch_stream
+from pipeline.core.types import CLASSIFICATION
 from pipeline.data.prepared import PreparedSet
 from pipeline.evaluation.settings import NetworkConfig, TrainConfig
 from pipeline.nets.init import initialise
 
 
-def training_splits(config: TrainConfig) -> tuple[str, ...]:
-    """The class splits that a training sees; never the novel one."""
-    return ("base", "validation") if config.use_trainval else ("base",)
+def training_splits(prepared: PreparedSet, config: TrainConfig) -> tuple[str, ...]:
+    """The splits that a training sees; never the one that is tested on.
+
+    Raises ConfigError when validation classes are asked of a set that has none.
+    """
+    if not config.use_trainval:
+        return (prepared.search_split,)
+    if prepared.kind == CLASSIFICATION:
+        raise ConfigError(
+            f"train.use_trainval is true, but {prepared.name} is a classification data set: it has no validation "
+            "classes. Set train.use_trainval to false for it."
+        )
+    return (prepared.search_split, "validation")
 
 
 def fresh_network(
@@ -24,6 +36,8 @@ def fresh_network(
     network: NetworkConfig,
     train: TrainConfig,
     seed: int,
+    *,
+    auxiliary: bool = False,
 ) -> nn.Module:
     """The network of an architecture as it is before any training, a pure function of its arguments.
 
@@ -32,12 +46,21 @@ def fresh_network(
         architecture: row of genotype.json with `seed` and `genotype`.
         prepared: decides the number of outputs, one per class that is trained on.
         seed: run seed; the weights come from its stream "initial weights" of the architecture's seed.
+        auxiliary: with the auxiliary classifier that a training may use; all other weights are the same without it.
     """
     of_space = spaces.get(space)()
     built = of_space.build(
         of_space.from_text(architecture["genotype"]),
-        n_classes=sum(prepared.n_classes(split) for split in training_splits(train)),
+        n_classes=sum(prepared.n_classes(split) for split in training_splits(prepared, train)),
         channels=network.channels,
         n_cells=network.n_cells,
+        stem=network.stem,
+        stem_multiplier=network.stem_multiplier,
+        auxiliary=auxiliary,
     )
     return initialise(built, train.init, torch_stream(seed, "initial weights", architecture["seed"]))
+
+
+def without_auxiliary(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a trained network's state that tests need, which is the state of the network without that part."""
+    return {name: value for name, value in state.items() if not name.startswith("auxiliary.")}

@@ -13,9 +13,9 @@ def _step(config: TrainConfig, epoch: int, done: float) -> float:
 
 
 def _cosine(config: TrainConfig, epoch: int, done: float) -> float:
-    """Half a cosine down to a thousandth, one value per epoch."""
+    """Half a cosine down to the floor, one value per epoch (Loshchilov and Hutter, ICLR 2017, without restarts)."""
     del done
-    return 1e-3 + (1 - 1e-3) * (1 + math.cos(math.pi * (epoch - 1) / config.epochs)) / 2
+    return config.floor + (1 - config.floor) * (1 + math.cos(math.pi * (epoch - 1) / config.epochs)) / 2
 
 
 def _one_cycle(config: TrainConfig, epoch: int, done: float) -> float:
@@ -32,10 +32,12 @@ SCHEDULES = {"step": _step, "cosine": _cosine, "one_cycle": _one_cycle}
 def learning_rate(config: TrainConfig, epoch: int, step: int, n_steps: int) -> float:
     """Learning rate of step `step` (from 0) of `n_steps` in epoch `epoch` (from 1).
 
-    A milestone m changes the rate of the epochs after it: epoch m still has the old one.
+    A milestone m changes the rate of the epochs after it: epoch m still has the old one. During the warm-up the
+    schedule goes on beneath.
     """
     done = (epoch - 1 + step / n_steps) / config.epochs
-    return config.learning_rate * SCHEDULES[config.schedule](config, epoch, done)
+    warm = min(1.0, epoch / config.warm_up) if config.warm_up else 1.0
+    return warm * config.learning_rate * SCHEDULES[config.schedule](config, epoch, done)
 
 
 def drop_path_probability(config: TrainConfig, epoch: int) -> float:

@@ -1,24 +1,66 @@
-"""Knobs of the networks that are trained from scratch, of their training and of their few-shot test.
+"""Knobs of the networks that are trained from scratch, of their training and of their tests.
 
-The `paper` rows are the recipe of MetaNTK-NAS (Wang et al., 2022), which follows RFS (Tian et al., ECCV 2020).
+The `paper` rows are the recipe of MetaNTK-NAS (Wang et al., 2022), which follows RFS (Tian et al., ECCV 2020); those of
+CIFAR-10, CIFAR-100 and ImageNet are that of DARTS (Liu et al., ICLR 2019) as TE-NAS and TEG-NAS use it. See
+docs/training.md.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.core.config import knob
+
+CIFAR, IMAGENET = ("cifar10", "cifar100"), ("imagenet",)
+# nobody published a recipe for training from scratch on ImageNet16-120 in these spaces; it gets that of CIFAR
+SMALL = (*CIFAR, "imagenet16")
+CLASSIFICATION_SETS = (*SMALL, *IMAGENET)
+
+
+def rows(names: tuple[str, ...], **by_budget: Any) -> Mapping[str, Any]:
+    """Rows of a table by budget that hold for the data sets `names` alone."""
+    return {f"{budget}/{name}": value for budget, value in by_budget.items() for name in names}
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The network that stands on a genotype, both in the search and in the final training."""
+    """The network that stands on a genotype, in the final training."""
 
-    channels: int = knob({"laptop": 16, "gpu": 48, "paper": 48}, "channels of the first cells; a multiple of 16", low=1)
-    n_cells: int = knob(5, "cells of the network; reductions stand at one and two thirds", low=2, high=99)
+    channels: int = knob(
+        {"laptop": 16, "gpu": 48, "paper": 48, **rows(SMALL, gpu=36, paper=36)}, "channels of the first cells", low=1
+    )
+    n_cells: int = knob(
+        {
+            "laptop": 5,
+            "gpu": 5,
+            "paper": 5,
+            **rows(SMALL, gpu=20, paper=20),
+            **rows(IMAGENET, gpu=14, paper=14),
+        },
+        "cells of the network; reductions stand at one and two thirds",
+        low=2,
+        high=99,
+    )
+    stem: str = knob(
+        {
+            "laptop": "plain",
+            "gpu": "plain",
+            "paper": "plain",
+            **rows(IMAGENET, gpu="downsampling", paper="downsampling"),
+        },
+        "stack of cells: what stands before it, one convolution or three that halve the image's side each",
+        choices=("plain", "downsampling"),
+    )
+    stem_multiplier: int = knob(
+        {"laptop": 1, "gpu": 1, "paper": 1, **rows(SMALL, laptop=3, gpu=3, paper=3)},
+        "stack of cells: channels of the stem, as a multiple of channels",
+        low=1,
+    )
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Supervised training on the base classes."""
+    """Supervised training: on the base classes of a few-shot set, on the training images of a classification set."""
 
     epochs: int = knob(
         {
@@ -28,12 +70,19 @@ class TrainConfig:
             "laptop/fc100": 6,
             "laptop/omniglot": 3,
             "laptop/tieredimagenet": 1,
+            "laptop/cifar10": 8,
+            "laptop/cifar100": 2,
+            "laptop/imagenet16": 4,
+            "laptop/imagenet": 1,
             "gpu": 50,
             "gpu/tieredimagenet": 15,
+            **rows(IMAGENET, gpu=10),
             "paper": 100,
             "paper/tieredimagenet": 60,
+            **rows(SMALL, paper=600),
+            **rows(IMAGENET, paper=250),
         },
-        "passes over the base classes",
+        "passes over the images",
         low=1,
     )
     batch_size: int = knob(
@@ -44,31 +93,98 @@ class TrainConfig:
             "paper/8cells": 40,
             "paper/tieredimagenet": 64,
             "paper/tieredimagenet/8cells": 56,
+            **rows(SMALL, gpu=256, paper=96),
+            **rows(IMAGENET, gpu=768, paper=768),
+            # another number of cells is no other recipe here
+            **{f"paper/{name}/8cells": 96 for name in SMALL},
+            **{f"paper/{name}/8cells": 768 for name in IMAGENET},
         },
         "images per step; a last, smaller batch of an epoch is dropped",
         low=1,
     )
     learning_rate: float = knob(
-        {"laptop": 0.05, "gpu": 0.05, "paper": 0.02, "paper/tieredimagenet": 0.01},
+        {
+            "laptop": 0.05,
+            "gpu": 0.05,
+            "paper": 0.02,
+            "paper/tieredimagenet": 0.01,
+            **rows(SMALL, gpu=0.1, paper=0.025),
+            **rows(IMAGENET, gpu=0.5, paper=0.5),
+        },
         "learning rate at the start (step, cosine) or at its peak (one_cycle)",
         low=0,
     )
     schedule: str = knob(
-        {"laptop": "one_cycle", "gpu": "one_cycle", "paper": "step"},
+        {
+            "laptop": "one_cycle",
+            "gpu": "one_cycle",
+            "paper": "step",
+            **rows(CLASSIFICATION_SETS, gpu="cosine", paper="cosine"),
+        },
         "how the learning rate falls",
         choices=("step", "cosine", "one_cycle"),
     )
+    warm_up: int = knob(
+        {"laptop": 0, "gpu": 0, "paper": 0, **rows(SMALL, gpu=2), **rows(IMAGENET, gpu=1, paper=5)},
+        "first epochs, in which the schedule's rate is multiplied by epoch / warm_up",
+        low=0,
+    )
     milestones: tuple[int, ...] = knob(
-        {"laptop": (), "gpu": (), "paper": (60, 80), "paper/tieredimagenet": (30, 40, 50)},
+        {
+            "laptop": (),
+            "gpu": (),
+            "paper": (60, 80),
+            "paper/tieredimagenet": (30, 40, 50),
+            **rows(CLASSIFICATION_SETS, paper=()),
+        },
         "step schedule: epochs after which the learning rate is multiplied by decay",
         low=1,
     )
     decay: float = knob(0.1, "step schedule: factor at each milestone", low=0, high=1)
+    floor: float = knob(
+        {"laptop": 1e-3, "gpu": 1e-3, "paper": 1e-3, **rows(CLASSIFICATION_SETS, gpu=0.0, paper=0.0)},
+        "cosine schedule: the fraction of the learning rate that it falls to",
+        low=0,
+        high=1,
+    )
     optimiser: str = knob("sgd", "rule of the weight updates", choices=("sgd", "adam"))
     momentum: float = knob(0.9, "momentum of sgd, first beta of adam", low=0, high=1)
-    weight_decay: float = knob(5e-4, "L2 penalty on all weights", low=0)
+    weight_decay: float = knob(
+        {
+            "laptop": 5e-4,
+            "gpu": 5e-4,
+            "paper": 5e-4,
+            **rows(SMALL, gpu=3e-4, paper=3e-4),
+            **rows(IMAGENET, gpu=3e-5, paper=3e-5),
+        },
+        "L2 penalty on all weights",
+        low=0,
+    )
+    clip_norm: float = knob(
+        {"laptop": 0.0, "gpu": 0.0, "paper": 0.0, **rows(CLASSIFICATION_SETS, gpu=5.0, paper=5.0)},
+        "longest gradient, all weights together; a longer one is shortened to it; 0 for no limit",
+        low=0,
+    )
+    label_smoothing: float = knob(
+        {"laptop": 0.0, "gpu": 0.0, "paper": 0.0, **rows(IMAGENET, gpu=0.1, paper=0.1)},
+        "part of a label that is spread evenly over all classes",
+        low=0,
+        high=1,
+    )
+    auxiliary_weight: float = knob(
+        {"laptop": 0.0, "gpu": 0.0, "paper": 0.0, **rows(CLASSIFICATION_SETS, gpu=0.4, paper=0.4)},
+        "stack of cells: weight of the loss of an auxiliary classifier at two thirds of the depth; 0 for none",
+        low=0,
+    )
     drop_path: float = knob(
-        {"laptop": 0.0, "gpu": 0.1, "paper": 0.2, "paper/tieredimagenet": 0.1},
+        {
+            "laptop": 0.0,
+            "gpu": 0.1,
+            "paper": 0.2,
+            "paper/tieredimagenet": 0.1,
+            **rows(SMALL, paper=0.3),
+            **rows(IMAGENET, gpu=0.0, paper=0.0),
+        },
         "drop path: probability in the last epoch; it grows linearly with the epochs",
         low=0,
         high=1,
@@ -76,7 +192,29 @@ class TrainConfig:
     pad: int | None = knob(
         None, "random crop: border added around an image; null is 8 from 64 pixels on and 4 below", low=0
     )
-    jitter: float = knob(0.4, "strength of brightness, contrast and saturation jitter", low=0, high=1)
+    crop_scale: float = knob(
+        {"laptop": 1.0, "gpu": 1.0, "paper": 1.0, **rows(IMAGENET, laptop=0.35, gpu=0.25, paper=0.08)},
+        "below 1: enlarge a random part of at least this area instead of the padded crop",
+        low=0.01,
+        high=1,
+    )
+    jitter: float = knob(
+        {"laptop": 0.4, "gpu": 0.4, "paper": 0.4, **rows(SMALL, laptop=0.0, gpu=0.0, paper=0.0)},
+        "strength of brightness, contrast and saturation jitter",
+        low=0,
+        high=1,
+    )
+    hue: float = knob(
+        {"laptop": 0.0, "gpu": 0.0, "paper": 0.0, **rows(IMAGENET, gpu=0.2, paper=0.2)},
+        "strength of hue jitter, as a fraction of the full circle",
+        low=0,
+        high=0.5,
+    )
+    cutout: int = knob(
+        {"laptop": 0, "gpu": 0, "paper": 0, **rows(CIFAR, gpu=16, paper=16), **rows(("imagenet16",), gpu=8, paper=8)},
+        "side in pixels of the square of each image that is painted over; 0 for none",
+        low=0,
+    )
     flip: bool = knob(
         {
             "laptop": True,
@@ -91,7 +229,7 @@ class TrainConfig:
         "distribution of the initial weights",
         choices=("torch_default", "kaiming_fanout", "kaiming_fanin"),
     )
-    use_trainval: bool = knob(False, "train on the validation classes too")
+    use_trainval: bool = knob(False, "train on the validation classes too; few-shot sets only")
     precision: str = knob(
         {"laptop": "float32", "gpu": "bfloat16", "paper": "float32"},
         "arithmetic of the forward and backward pass; weights stay float32",
@@ -119,3 +257,12 @@ class EvaluateConfig:
         low=2,
     )
     n_resamples: int = knob(1000, "samples of the bootstrap over classes and images", low=10)
+
+
+@dataclass(frozen=True)
+class TestConfig:
+    """The test of a classification set on its test images."""
+
+    __test__ = False  # the name begins like that of a test
+
+    batch_size: int = knob(256, "images per forward pass", low=1)

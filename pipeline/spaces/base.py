@@ -58,8 +58,23 @@ class Space(ABC):
         """A genotype that differs from `genotype` in one thing."""
 
     @abstractmethod
-    def build(self, genotype: Any, *, n_classes: int, channels: int, n_cells: int, in_channels: int = 3) -> nn.Module:
-        """The network of a genotype, for training from scratch."""
+    def build(
+        self,
+        genotype: Any,
+        *,
+        n_classes: int,
+        channels: int,
+        n_cells: int,
+        in_channels: int = 3,
+        stem: str = "plain",
+        stem_multiplier: int = 1,
+        auxiliary: bool = False,
+    ) -> nn.Module:
+        """The network of a genotype, for training from scratch.
+
+        A network that is no stack of cells takes `stem`, `stem_multiplier` and `auxiliary` for uniformity; they have no
+        effect on it.
+        """
 
     @abstractmethod
     def graph(self, genotype: Any) -> dict[str, list[dict[str, Any]]]:

@@ -106,9 +106,21 @@ class CellSpace(Space):
         return Genotype(*cells)
 
     def build(
-        self, genotype: Genotype, *, n_classes: int, channels: int, n_cells: int, in_channels: int = 3
+        self,
+        genotype: Genotype,
+        *,
+        n_classes: int,
+        channels: int,
+        n_cells: int,
+        in_channels: int = 3,
+        stem: str = "plain",
+        stem_multiplier: int = 1,
+        auxiliary: bool = False,
     ) -> TrainableCellNetwork:
-        """The network of a genotype, for training from scratch: BatchNorm, drop path, no norm before the pool."""
+        """The network of a genotype, for training from scratch: BatchNorm, drop path, no norm before the pool.
+
+        See `pipeline.nets.cell_network` for the arguments.
+        """
         self._check(genotype)
         return construct(
             lambda: TrainableCellNetwork(
@@ -118,6 +130,9 @@ class CellSpace(Space):
                 channels=channels,
                 n_cells=n_cells,
                 n_classes=n_classes,
+                stem=stem,
+                stem_multiplier=stem_multiplier,
+                auxiliary=auxiliary,
             )
         )
 

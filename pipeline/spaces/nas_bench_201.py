@@ -126,9 +126,22 @@ class NasBench201(Space):
         return DenseGenotype(tuple(self.operations[i] for i in logits[0].argmax(-1).tolist()))
 
     def build(
-        self, genotype: DenseGenotype, *, n_classes: int, channels: int, n_cells: int, in_channels: int = 3
+        self,
+        genotype: DenseGenotype,
+        *,
+        n_classes: int,
+        channels: int,
+        n_cells: int,
+        in_channels: int = 3,
+        stem: str = "plain",
+        stem_multiplier: int = 1,
+        auxiliary: bool = False,
     ) -> TrainableStageNetwork:
-        """The network of a cell, for training from scratch; the benchmark's own has 16 channels and 15 cells."""
+        """The network of a cell, for training from scratch; the benchmark's own has 16 channels and 15 cells.
+
+        Its stem is part of the benchmark: the last three arguments are taken for uniformity and have no effect.
+        """
+        del stem, stem_multiplier, auxiliary
         names = self._checked(genotype).operations
         return construct(
             lambda: TrainableStageNetwork(

@@ -39,9 +39,19 @@ class SingleSpace(Space):
         raise CapabilityError(f"The space {self.name} holds one architecture, which cannot be mutated.")
 
     def build(
-        self, genotype: str, *, n_classes: int, channels: int, n_cells: int | None = None, in_channels: int = 3
+        self,
+        genotype: str,
+        *,
+        n_classes: int,
+        channels: int,
+        n_cells: int | None = None,
+        in_channels: int = 3,
+        stem: str = "plain",
+        stem_multiplier: int = 1,
+        auxiliary: bool = False,
     ) -> nn.Module:
-        """The network; its depth is part of it, so `n_cells` is taken for uniformity and has no effect."""
+        """The network; its depth and stem are part of it, so the other arguments are taken for uniformity only."""
+        del n_cells, stem, stem_multiplier, auxiliary
         self.from_text(genotype)
         return construct(lambda: type(self).network(n_classes=n_classes, channels=channels, in_channels=in_channels))
 

@@ -40,7 +40,7 @@ class Supernet(CellNetwork):
             channels=channels,
             n_cells=n_cells,
             n_classes=n_classes,
-            stem=stem,
+            stem="plain" if stem else "none",
             final_activation=True,
         )
         self.mask_shape = (2, len(edge_list(n_nodes)), len(operations))

@@ -21,7 +21,7 @@ from pipeline.core.types import FEW_SHOT
 from pipeline.data.published_tables import TABLES
 from pipeline.data.settings import FetchConfig, PrepareConfig
 from pipeline.episodes.settings import EpisodesConfig
-from pipeline.evaluation.settings import EvaluateConfig, NetworkConfig, TrainConfig
+from pipeline.evaluation.settings import EvaluateConfig, NetworkConfig, TestConfig, TrainConfig
 from pipeline.recipes.proxy_scores import RateConfig, ScoreConfig
 
 PARAMS = pathlib.Path("params.yaml")
@@ -30,7 +30,7 @@ CONTROL = "random"
 FOLDER_FAMILY = "image_folder"
 TOP_LEVEL = (
     "budget", "seed", "grid", "classification", "compute", "data", "prepare", "episodes", "network", "search", "train",
-    "evaluate", "score", "rate",
+    "evaluate", "test", "score", "rate",
 )  # fmt: skip
 SECTIONS = {
     "prepare": PrepareConfig,
@@ -38,6 +38,7 @@ SECTIONS = {
     "network": NetworkConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
+    "test": TestConfig,
     "score": ScoreConfig,
     "rate": RateConfig,
 }
@@ -54,7 +55,7 @@ METHOD_STAGES = {
     "trained": {
         "search": ("network", "search"),
         "train": ("network", "train"),
-        "test": ("network", "train", "evaluate"),
+        "test": ("network", "train", "test"),
         "contrast": (),
     },
 }
@@ -195,8 +196,7 @@ class Freezer:
         check_top_level(config)
         self.config, self.folders = config, folders(config)
         self.datasets, self.methods = known_datasets(config), methods.names()
-        base = {field: self._section(field, NetworkConfig, (config["budget"],)) for field in ("network",)}
-        self.cells_tag = f"{base['network']['n_cells']}cells"
+        self._n_cells: dict[str, int] = {}
         self._code: dict[Any, str] = {}
         self._index = CodeIndex(CODE_CACHE)
 
@@ -206,7 +206,21 @@ class Freezer:
         return resolve(cls, section, tags, known, where or name)
 
     def _tags(self, dataset: str) -> tuple[str, ...]:
-        return (self.config["budget"], dataset, self.cells_tag)
+        """The budget, the data set and the number of cells that its network has."""
+        return (self.config["budget"], dataset, f"{self.n_cells(dataset)}cells")
+
+    def n_cells(self, dataset: str) -> int:
+        """Cells of the networks for a data set. Raises ConfigError when that depends on itself."""
+        if dataset not in self._n_cells:
+            tags = (self.config["budget"], dataset)
+            n_cells = self._section("network", NetworkConfig, tags)["n_cells"]
+            if self._section("network", NetworkConfig, (*tags, f"{n_cells}cells"))["n_cells"] != n_cells:
+                raise ConfigError(
+                    f"network.n_cells has a row for {n_cells}cells, that is, it depends on itself. Let its rows name "
+                    "budgets and data sets only."
+                )
+            self._n_cells[dataset] = n_cells
+        return self._n_cells[dataset]
 
     def _file(self, stage: str, dataset: str, params: dict, method: str | None = None, family: str = "") -> dict:
         used = frozenset([*names_in(params), *([method] if method else []), *([family] if family else [])])

@@ -1,4 +1,4 @@
-"""Train every architecture of a search from scratch on the base classes."""
+"""Train every architecture of a search from scratch, on the base classes or on the training images."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from pipeline.core.progress import say, spoken
 from pipeline.data.prepared import PreparedSet
 from pipeline.evaluation.cost import Meter
 from pipeline.evaluation.from_scratch import TrainingImages, train
-from pipeline.evaluation.networks import fresh_network
+from pipeline.evaluation.networks import fresh_network, without_auxiliary
 from pipeline.evaluation.settings import NetworkConfig, TrainConfig
 from pipeline.stages.common import Frozen, add_prepared_arguments, checkpoint_path, machine, read_params
 
@@ -63,7 +63,15 @@ def train_all(
     meter = Meter(device, saved["cost"])
     architectures = genotype["architectures"]
     for number, architecture in enumerate(architectures[len(finished) :], start=len(finished) + 1):
-        network = fresh_network(genotype["space"], architecture, prepared, size, config, frozen.seed)
+        network = fresh_network(
+            genotype["space"],
+            architecture,
+            prepared,
+            size,
+            config,
+            frozen.seed,
+            auxiliary=config.auxiliary_weight > 0,
+        )
 
         def keep(state: dict[str, Any]) -> None:
             checkpoint.save({"finished": finished, "current": state, "cost": meter.so_far()})
@@ -78,7 +86,7 @@ def train_all(
             resume=current,
             after_epoch=keep,
         )
-        weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+        weights = {name: value.cpu().contiguous() for name, value in without_auxiliary(network.state_dict()).items()}
         finished.append({"network": weights, "curve": curve})
         current = None
         last = curve[-1]

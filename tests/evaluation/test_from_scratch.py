@@ -1,14 +1,15 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from pipeline.core.errors import ConfigError, TrainingError
 from pipeline.core.rng import torch_stream
 from pipeline.data import transforms
 from pipeline.evaluation.from_scratch import TrainingImages, train
+from pipeline.evaluation.networks import without_auxiliary
 from pipeline.evaluation.schedules import learning_rate
 from pipeline.evaluation.settings import TrainConfig
 
@@ -100,9 +101,15 @@ def test_with_trainval_the_validation_classes_are_outputs_too_and_the_novel_ones
     assert same_bits(clean, poisoned)
 
 
+def smoothed_cross_entropy(logits, labels, smoothing):
+    target = torch.full_like(logits, smoothing / logits.shape[1])
+    target[torch.arange(len(labels)), labels] += 1 - smoothing
+    return -(target * logits.log_softmax(1)).sum(1).mean()
+
+
 def plain_training(network, prepared, config):
-    """The same training, written out: no augmentation, no drop path, momentum by hand."""
-    rows = prepared.rows_of_split("base")
+    """The same training, written out: no augmentation, no drop path, momentum and clipping by hand."""
+    rows = prepared.rows_of_split(prepared.search_split)
     labels = torch.from_numpy(prepared.labels[rows])
     velocity = {name: torch.zeros_like(weight) for name, weight in network.named_parameters()}
     for epoch in range(1, config.epochs + 1):
@@ -111,30 +118,111 @@ def plain_training(network, prepared, config):
         for step in range(n_steps):
             chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
             images = transforms.to_float(transforms.gather(prepared, rows[chosen.numpy()]), prepared.mean, prepared.std)
-            loss = functional.cross_entropy(network(images), labels[chosen])
+            outputs = network(images)
+            logits, auxiliary = outputs if config.auxiliary_weight else (outputs, None)
+            loss = smoothed_cross_entropy(logits, labels[chosen], config.label_smoothing)
+            if auxiliary is not None:
+                of_auxiliary = smoothed_cross_entropy(auxiliary, labels[chosen], config.label_smoothing)
+                loss = loss + config.auxiliary_weight * of_auxiliary
             network.zero_grad()
             loss.backward()
+            gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
+            length = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients))
+            shortened = min(1.0, config.clip_norm / length) if config.clip_norm else 1.0
             with torch.no_grad():
                 for name, weight in network.named_parameters():
                     if weight.grad is None:
                         continue
-                    gradient = weight.grad + config.weight_decay * weight
+                    gradient = shortened * weight.grad + config.weight_decay * weight
                     velocity[name] = config.momentum * velocity[name] + gradient
                     weight -= learning_rate(config, epoch, step, n_steps) * velocity[name]
     return network.state_dict()
 
 
-def test_without_augmentation_and_drop_path_it_is_plain_stochastic_gradient_descent(digits, fresh):
-    plain = {"pad": 0, "jitter": 0.0, "flip": False, "drop_path": 0.0, "channels_last": False}
-    config = TrainConfig(epochs=2, batch_size=128, learning_rate=0.01, **plain)
-    found, _ = trained(fresh(), digits, config)
-    expected = plain_training(fresh().train(), digits, config)
-    begun = fresh()
+PLAIN = {"pad": 0, "jitter": 0.0, "flip": False, "drop_path": 0.0, "channels_last": False}
+
+
+def assert_same_way(begun, found, expected):
     names = [name for name, _ in begun.named_parameters()]
     # rounding grows through ReLU and pooling decisions, so it is measured against the way that the weights went
     moved = torch.cat([(expected[name] - begun.state_dict()[name]).detach().flatten() for name in names]).norm()
     apart = torch.cat([(expected[name] - found[name]).detach().flatten() for name in names]).norm()
     assert apart < 0.01 * moved, f"{apart:.2g} apart after a way of {moved:.2g}"
+
+
+def test_without_augmentation_and_drop_path_it_is_plain_stochastic_gradient_descent(digits, fresh):
+    config = TrainConfig(epochs=2, batch_size=128, learning_rate=0.01, **PLAIN)
+    found, _ = trained(fresh(), digits, config)
+    assert_same_way(fresh(), found, plain_training(fresh().train(), digits, config))
+
+
+RECIPE = {"auxiliary_weight": 0.4, "clip_norm": 0.5, "label_smoothing": 0.1, "warm_up": 2, "schedule": "cosine"}
+
+
+def test_with_all_that_classifiers_need_it_is_the_gradient_descent_written_out(classes, fresh_classifier):
+    config = TrainConfig(epochs=2, batch_size=40, learning_rate=0.01, **PLAIN, **RECIPE)
+    found, curve = trained(fresh_classifier(config), classes, config)
+    assert_same_way(fresh_classifier(config), found, plain_training(fresh_classifier(config).train(), classes, config))
+    assert curve[0]["learning_rate"] == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("name", list(RECIPE))
+def test_each_knob_of_the_classifiers_recipe_changes_the_training(classes, fresh_classifier, name):
+    config = TrainConfig(epochs=2, batch_size=40, learning_rate=0.01, **{**PLAIN, **RECIPE})
+    without = dataclasses.replace(config, **{name: TrainConfig.__dataclass_fields__[name].default})
+    first, _ = trained(fresh_classifier(config), classes, config)
+    second, _ = trained(fresh_classifier(without), classes, without)
+    assert not torch.equal(first["classifier.weight"], second["classifier.weight"])
+
+
+@pytest.mark.parametrize("changes", [{"cutout": 4}, {"crop_scale": 0.3}, {"hue": 0.2}])
+def test_each_augmentation_of_classifiers_changes_the_training(classes, fresh_classifier, changes):
+    config = TrainConfig(epochs=1, batch_size=40, **PLAIN)
+    first, _ = trained(fresh_classifier(), classes, config)
+    second, _ = trained(fresh_classifier(), classes, dataclasses.replace(config, **changes))
+    assert not same_bits(first, second)
+
+
+def test_a_classifier_goes_on_after_any_epoch_as_if_nothing_had_happened(classes, fresh_classifier):
+    changes = {"drop_path": 0.3, "cutout": 4, "hue": 0.2, "crop_scale": 0.3, "epochs": 3}
+    config = dataclasses.replace(SHORT, batch_size=40, **RECIPE, **changes)
+    states = []
+    whole, curve = trained(
+        fresh_classifier(config), classes, config, after_epoch=lambda state: states.append(copied(state))
+    )
+    assert any(name.startswith("auxiliary.") for name in whole)
+    for state in states:
+        again, its_curve = trained(fresh_classifier(config, seed=9), classes, config, resume=state)
+        assert same_bits(whole, again)
+        assert [row["loss"] for row in its_curve] == [row["loss"] for row in curve]
+
+
+def test_a_classifier_never_reads_the_test_images(classes, fresh_classifier):
+    config = dataclasses.replace(SHORT, batch_size=40)
+    images = TrainingImages.of(classes, config)
+    assert images.rows.tolist() == classes.rows_of_split("train").tolist()
+    assert fresh_classifier().classifier.out_features == 10
+    clean, _ = trained(fresh_classifier(), classes, config)
+    poisoned, _ = trained(fresh_classifier(), scrambled(classes, "test"), config)
+    assert same_bits(clean, poisoned)
+    other, _ = trained(fresh_classifier(), scrambled(classes, "train"), config)
+    assert not same_bits(clean, other)
+
+
+def test_validation_classes_are_not_asked_of_a_classification_set(classes):
+    with pytest.raises(ConfigError, match=r"use_trainval to false"):
+        TrainingImages.of(classes, TrainConfig(use_trainval=True))
+
+
+def test_what_tests_need_of_a_trained_network_fits_the_one_without_the_auxiliary_classifier(classes, fresh_classifier):
+    config = TrainConfig(epochs=1, batch_size=40, **PLAIN, auxiliary_weight=0.4)
+    with_it = fresh_classifier(config)
+    state, _ = trained(with_it, classes, config)
+    without = fresh_classifier()
+    assert not same_bits(without.state_dict(), without_auxiliary(state))
+    without.load_state_dict(without_auxiliary(state))
+    images = torch.randn(4, 3, 16, 16, generator=torch_stream(0, "images"))
+    torch.testing.assert_close(without.eval()(images), with_it(images))
 
 
 def test_the_curve_tells_the_schedule(digits, fresh):

@@ -1,12 +1,16 @@
+import math
+
 import pytest
 
 from pipeline.core.config import BUDGETS, build, resolve
 from pipeline.core.errors import ConfigError
 from pipeline.evaluation.schedules import SCHEDULES, drop_path_probability, learning_rate, padding
-from pipeline.evaluation.settings import EvaluateConfig, NetworkConfig, TrainConfig
+from pipeline.evaluation.settings import CLASSIFICATION_SETS, EvaluateConfig, NetworkConfig, TestConfig, TrainConfig
+from pipeline.nets.stems import STEMS
 
-DATASETS = ("miniimagenet", "tieredimagenet", "cifarfs", "fc100", "omniglot", "doublemnist")
-TAGS = {*BUDGETS, *DATASETS, "5cells", "8cells"}
+FEW_SHOT_SETS = ("miniimagenet", "tieredimagenet", "cifarfs", "fc100", "omniglot", "doublemnist")
+DATASETS = (*FEW_SHOT_SETS, *CLASSIFICATION_SETS)
+TAGS = {*BUDGETS, *DATASETS, "5cells", "8cells", "14cells", "20cells"}
 PUBLISHED = [
     ("miniimagenet", 5, 0.02, 100, (60, 80), 64, 0.2),
     ("miniimagenet", 8, 0.02, 100, (60, 80), 40, 0.2),
@@ -29,7 +33,82 @@ def test_the_paper_budget_holds_the_published_table(dataset, n_cells, lr, epochs
     assert padding(config, 32) == 4
 
 
-@pytest.mark.parametrize("cls", [NetworkConfig, TrainConfig, EvaluateConfig])
+CIFAR_RECIPE = {
+    "epochs": 600,
+    "batch_size": 96,
+    "learning_rate": 0.025,
+    "schedule": "cosine",
+    "floor": 0.0,
+    "warm_up": 0,
+    "optimiser": "sgd",
+    "momentum": 0.9,
+    "weight_decay": 3e-4,
+    "clip_norm": 5.0,
+    "label_smoothing": 0.0,
+    "auxiliary_weight": 0.4,
+    "drop_path": 0.3,
+    "crop_scale": 1.0,
+    "jitter": 0.0,
+    "hue": 0.0,
+    "cutout": 16,
+    "flip": True,
+}
+IMAGENET_RECIPE = {
+    **CIFAR_RECIPE,
+    "epochs": 250,
+    "batch_size": 768,
+    "learning_rate": 0.5,
+    "warm_up": 5,
+    "weight_decay": 3e-5,
+    "label_smoothing": 0.1,
+    "drop_path": 0.0,
+    "crop_scale": 0.08,
+    "jitter": 0.4,
+    "hue": 0.2,
+    "cutout": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "recipe", "network"),
+    [
+        ("cifar10", CIFAR_RECIPE, NetworkConfig(channels=36, n_cells=20, stem="plain", stem_multiplier=3)),
+        ("cifar100", CIFAR_RECIPE, NetworkConfig(channels=36, n_cells=20, stem="plain", stem_multiplier=3)),
+        ("imagenet", IMAGENET_RECIPE, NetworkConfig(channels=48, n_cells=14, stem="downsampling", stem_multiplier=1)),
+    ],
+)
+@pytest.mark.parametrize("n_cells", [5, 8, 14, 20])
+def test_the_paper_budget_trains_classifiers_as_darts_and_te_nas_do(dataset, recipe, network, n_cells):
+    config = config_of(TrainConfig, "paper", dataset, f"{n_cells}cells")
+    assert {name: getattr(config, name) for name in recipe} == recipe
+    assert config_of(NetworkConfig, "paper", dataset) == network
+    assert padding(config, 32) == 4
+
+
+NEUTRAL = {
+    "floor": 1e-3,
+    "warm_up": 0,
+    "clip_norm": 0.0,
+    "label_smoothing": 0.0,
+    "auxiliary_weight": 0.0,
+    "crop_scale": 1.0,
+    "hue": 0.0,
+    "cutout": 0,
+    "jitter": 0.4,
+    "weight_decay": 5e-4,
+}
+
+
+@pytest.mark.parametrize("dataset", FEW_SHOT_SETS)
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_few_shot_trainings_use_none_of_what_only_classifiers_need(budget, dataset):
+    config = config_of(TrainConfig, budget, dataset, "5cells")
+    assert {name: getattr(config, name) for name in NEUTRAL} == NEUTRAL
+    network = config_of(NetworkConfig, budget, dataset)
+    assert (network.n_cells, network.stem, network.stem_multiplier) == (5, "plain", 1)
+
+
+@pytest.mark.parametrize("cls", [NetworkConfig, TrainConfig, EvaluateConfig, TestConfig])
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_every_budget_has_values_for_every_data_set_and_for_a_folder_of_ones_own(cls, budget):
     for dataset in (*DATASETS, None):
@@ -38,7 +117,7 @@ def test_every_budget_has_values_for_every_data_set_and_for_a_folder_of_ones_own
 
 
 def test_the_paper_network_has_48_channels():
-    assert config_of(NetworkConfig, "paper") == NetworkConfig(channels=48, n_cells=5)
+    assert config_of(NetworkConfig, "paper") == NetworkConfig(channels=48, n_cells=5, stem="plain", stem_multiplier=1)
 
 
 def test_the_rate_changes_in_the_epoch_after_a_milestone():
@@ -58,9 +137,26 @@ def test_no_schedule_exceeds_its_rate_and_none_reaches_zero_before_the_end(sched
     assert rates[-1] < 0.1 * max(rates)
 
 
-def test_every_schedule_that_may_be_named_exists():
-    fields = TrainConfig.__dataclass_fields__
-    assert set(fields["schedule"].metadata["choices"]) == set(SCHEDULES)
+def test_every_schedule_and_stem_that_may_be_named_exists():
+    assert set(TrainConfig.__dataclass_fields__["schedule"].metadata["choices"]) == set(SCHEDULES)
+    assert set(NetworkConfig.__dataclass_fields__["stem"].metadata["choices"]) == set(STEMS) - {"none"}
+
+
+def test_the_warm_up_of_imagenet_rises_to_the_cosine_that_goes_on_beneath_it():
+    config = config_of(TrainConfig, "paper", "imagenet", "14cells")
+    rates = [learning_rate(config, epoch, 0, 10) for epoch in range(1, 251)]
+    cosine = [0.25 * (1 + math.cos(math.pi * done / 250)) for done in range(250)]
+    assert rates[:5] == pytest.approx([(done + 1) / 5 * cosine[done] for done in range(5)])
+    assert rates[5:] == pytest.approx(cosine[5:])
+
+
+def test_the_published_cosine_falls_to_zero_and_ours_of_few_shot_trainings_to_a_thousandth():
+    last = {
+        floor: learning_rate(TrainConfig(epochs=10**6, schedule="cosine", floor=floor, learning_rate=1.0), 10**6, 0, 1)
+        for floor in (0.0, 1e-3)
+    }
+    assert last[0.0] == pytest.approx(0, abs=1e-9)
+    assert last[1e-3] == pytest.approx(1e-3)
 
 
 def test_drop_path_grows_to_its_probability_in_the_last_epoch():
