@@ -14,6 +14,8 @@ from pipeline.data.fetching import Found, find
 from pipeline.data.nas_bench_201 import Columns, NasBench201, written
 
 PUBLISHED = {"nas_bench_201": NasBench201()}
+TABLES = {name: tuple(dict.fromkeys(dataset for dataset, _ in table.wanted)) for name, table in PUBLISHED.items()}
+"""Spaces with a table of published accuracies, and the data sets it is about."""
 
 
 def make(name: str, out: PathLike, facts: PathLike, *, mirror: PathLike | None = None) -> None:
