@@ -99,8 +99,8 @@ def check_control(stem: str, freezer: Freezer) -> None:
     method, dataset = freezer.pairs("trained")[stem]
     if freezer.kinds[CONTROL, dataset] != "trained":
         raise ConfigError(
-            f"{method} is trained on {dataset}, but its control '{CONTROL}' searches a space whose accuracies are looked "
-            f"up there. Set search.{CONTROL}.space to the space of {method} in params.yaml."
+            f"{method} is trained on {dataset}, but its control '{CONTROL}' searches a space whose accuracies are "
+            f"looked up there. Set search.{CONTROL}.space to the space of {method} in params.yaml."
         )
 
 

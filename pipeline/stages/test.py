@@ -46,7 +46,9 @@ def run(arguments) -> None:
     check_classifier(result, arguments.out)
     write_json(arguments.out, result)
     own, other = (100 * of["accuracy"]["top1"]["mean"] for of in (result, result["control"]))
-    say(f"{result['method']} on {result['dataset']}: {own:.2f} % of the test images, random architectures {other:.2f} %")
+    say(
+        f"{result['method']} on {result['dataset']}: {own:.2f} % of the test images, random architectures {other:.2f} %"
+    )
 
 
 def joined(
