@@ -140,6 +140,16 @@ class Tree(Mapping):
         whole = Blob(str(path), 0, path.stat().st_size)
         return cls({path.name: whole}, str(path.parent), pathlib.Path(scratch)).inside(path.name)
 
+    @classmethod
+    def holding(cls, path: PathLike, name: str, scratch: PathLike) -> Tree:
+        """A file on the disk as the file `name`, or the files of a folder as those below `name`."""
+        path = pathlib.Path(path)
+        files = {name: path}
+        if path.is_dir():
+            files = {f"{name}/{one.relative_to(path).as_posix()}": one for one in sorted(path.rglob("*"))}
+        blobs = {name: Blob(str(one), 0, one.stat().st_size) for name, one in files.items() if one.is_file()}
+        return cls(blobs, str(path.parent), pathlib.Path(scratch))
+
     def under(self, folder: str) -> Tree:
         """The files below a folder, named relative to it."""
         prefix = folder.rstrip("/") + "/"

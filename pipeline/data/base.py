@@ -35,6 +35,7 @@ class Source:
         url: direct address, or None when a person has to fetch it.
         page: where a person gets it.
         md5, sha256: the published checksum; None where none is published.
+        hash_end: the last characters of the MD5 or SHA-256, where no more is published.
         n_bytes: the published size, or None.
         also: other names under which it is accepted: another packing of the same content.
         folder: name of the folder it unpacks to, accepted in its place; None when there is no such thing.
@@ -50,6 +51,7 @@ class Source:
     page: str = ""
     md5: str | None = None
     sha256: str | None = None
+    hash_end: str | None = None
     n_bytes: int | None = None
     also: tuple[str, ...] = ()
     folder: str | None = None

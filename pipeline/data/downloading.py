@@ -53,7 +53,7 @@ def download(source, folder: pathlib.Path) -> Found:
 
 
 def has_checksum(source) -> bool:
-    return bool(source.md5 or source.sha256)
+    return bool(source.md5 or source.sha256 or source.hash_end)
 
 
 def _of_size(source) -> str:

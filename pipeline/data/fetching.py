@@ -60,16 +60,24 @@ def fetch(dataset, name: str, out: PathLike, *, mirror: PathLike | None = None) 
         ArtifactError, DiskFullError: the archive cannot be written.
     """
     waiting = pathlib.Path(out).parent / ".downloads" / name
-    try:
-        layout, found = locate(dataset, name, Mirror(mirror) if mirror else None, waiting)
-    except PermissionError as error:
-        raise DataError(f"No permission to read {error.filename}. Make it readable for this account.") from None
+    layout, found = find(dataset, name, mirror, waiting)
     write_raw(out, layout.name, found)
     shutil.rmtree(waiting, ignore_errors=True)
     variants = [one.name for one in found if not one.official]
     say(f"{name}: {', '.join(one.name for one in found)} -> {out}")
     if variants:
         say(f"{name}: not the official {', '.join(variants)} but a mirror's variant; results will say so")
+
+
+def find(dataset, name: str, mirror: PathLike | None, waiting: pathlib.Path) -> tuple[Any, list[Found]]:
+    """A layout of `dataset.layouts` that is complete, and all its sources; downloads go to the folder `waiting`.
+
+    Raises DownloadError and DataError like `fetch`.
+    """
+    try:
+        return locate(dataset, name, Mirror(mirror) if mirror else None, waiting)
+    except PermissionError as error:
+        raise DataError(f"No permission to read {error.filename}. Make it readable for this account.") from None
 
 
 class Mirror:
@@ -202,7 +210,9 @@ def checksums(path: pathlib.Path) -> dict[str, str]:
 
 
 def matches(source, seen: dict[str, str]) -> bool:
-    """Whether a published checksum exists and agrees."""
+    """Whether a published checksum, or the end of one, exists and agrees."""
+    if source.hash_end:
+        return any(value.endswith(source.hash_end) for value in seen.values())
     wanted = {kind: getattr(source, kind) for kind in ("md5", "sha256") if getattr(source, kind)}
     return bool(wanted) and all(seen[kind] == value for kind, value in wanted.items())
 
@@ -211,6 +221,8 @@ def published(source) -> str:
     """The published checksum in words."""
     if source.sha256:
         return f"SHA-256 {source.sha256}"
+    if source.hash_end:
+        return f"MD5 or SHA-256 ending in {source.hash_end}"
     return f"MD5 {source.md5}" if source.md5 else "no checksum is published"
 
 

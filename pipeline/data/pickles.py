@@ -1,7 +1,7 @@
 """Pickled arrays from the internet, read without letting them run code.
 
-Few-shot data sets go round as pickles. A pickle may name any function to be called while it is read; here only the few
-that rebuild arrays and containers are allowed.
+Data sets and benchmarks go round as pickles. A pickle may name any function to be called while it is read; here only
+the few that rebuild arrays and containers are allowed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import collections
 import io
 import pickle
-from typing import Any
+import zipfile
+from typing import IO, Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from pipeline.core.errors import DataError
 
 _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
 _ARRAY_FUNCTIONS = ("_reconstruct", "scalar", "_frombuffer")
+_TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # the first value of the files that torch.save wrote before version 1.6
 _CONTAINERS = {"list": list, "dict": dict, "set": set, "tuple": tuple, "int": int, "float": float, "bytes": bytes}
 
 
@@ -39,7 +41,41 @@ class _ArraysOnly(pickle.Unpickler):
 
 def read_pickle(content: bytes, what: str) -> Any:
     """The value of a pickle of arrays, written by Python 2 or 3. Raises DataError when damaged or not only data."""
+    return read_pickle_file(io.BytesIO(content), what)
+
+
+def read_pickle_file(file: IO[bytes], what: str) -> Any:
+    """`read_pickle` from where a file stands; another pickle may follow it."""
     try:
-        return _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        return _ArraysOnly(file, encoding="latin1").load()
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise DataError(f"{what} cannot be read as a pickle of arrays: {error}. Fetch it again.") from None
+
+
+def read_torch_file(file: IO[bytes], what: str) -> Any:
+    """The value of a file of `torch.save`, old or new form, that holds no tensors. Raises DataError like `read_pickle`.
+
+    torch's own restricted reader refuses the numbers of NumPy that such files of older benchmarks hold.
+    """
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            inside = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            if len(inside) != 1:
+                raise DataError(f"{what} is a zip archive but no file of torch.save. Fetch it again.")
+            with archive.open(inside[0]) as content:
+                return read_pickle_file(content, what)
+    file.seek(0)
+    if read_pickle_file(file, what) != _TORCH_MAGIC:
+        raise DataError(f"{what} is no file of torch.save. Fetch it again.")
+    for _ in ("protocol", "machine"):
+        read_pickle_file(file, what)
+    return read_pickle_file(file, what)

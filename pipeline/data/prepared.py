@@ -200,5 +200,5 @@ def require_few_shot(prepared: PreparedSet, what: str) -> None:
         raise DataError(
             f"{what} needs a few-shot data set, whose splits have different classes, but {prepared.name} is a "
             f"classification data set: its {' and '.join(prepared.split_classes)} splits have the same classes. Name a "
-            "few-shot data set instead (`python -m pipeline list datasets` shows the kinds)."
+            "few-shot data set instead (`python -m pipeline list datasets --kind few_shot`)."
         )

@@ -20,6 +20,7 @@ from pipeline.core.types import LabelledBatch, TaskBatch
 from pipeline.episodes.batches import image_batch, labelled_batch, patch_batch, task_batch
 from pipeline.episodes.sampler import EpisodeSampler
 from pipeline.nets.init import initialise
+from pipeline.proxies.sharing import value_of
 
 SCHEMES = {
     "kernel": "kaiming_fanout",
@@ -146,11 +147,13 @@ class SupernetScorer:
         on_processor = all(p.device.type == "cpu" for network in networks.values() for p in network.parameters())
         self._clock = time.process_time if on_processor else time.perf_counter
         self._weights: dict[str, tuple] = {}
+        self._shared: dict[tuple, dict] = {}
         self._batches: dict[str, tuple[tuple, Any]] = {}
 
     def measure(self, trial: Trial) -> Reading:
         """All indicators of a trial; the same numbers in whatever process and order trials are measured."""
         start = self._clock()
+        self._shared.clear()
         origins = {name: self._value(name, mask, "origin", trial) for name, mask in (trial.origins or {}).items()}
         values, seconds_of, before = {}, {}, self._clock()
         for name, mask in trial.masks.items():
@@ -165,7 +168,8 @@ class SupernetScorer:
         network = self._network(proxy.network, trial)
         network.set_mask(mask)
         generator = torch_stream(self.chance.seed, *self.chance.head(role, trial))
-        return float(proxy(network, self._batch(proxy.needs, trial), generator))
+        shared = self._shared.setdefault((proxy.network, proxy.needs, mask.numpy().tobytes()), {})
+        return value_of(proxy, network, self._batch(proxy.needs, trial), generator, shared)
 
     def _network(self, kind: str, trial: Trial):
         stream = self.chance.weights(kind, trial)

@@ -133,9 +133,7 @@ def scorers_of(
     from pipeline.proxies.scoring import SupernetScorer
 
     kinds = dict.fromkeys(proxy.network for proxy in used.values() if proxy.network is not None)
-    return [
-        SupernetScorer(used, networks_of(space, kinds, context, **sizes), draw, chance) for _ in range(n_repeats)
-    ]
+    return [SupernetScorer(used, networks_of(space, kinds, context, **sizes), draw, chance) for _ in range(n_repeats)]
 
 
 def evaluator_of(scorers: Sequence[Any], space: Any, context: Context, seed: int, **options: Any) -> GenotypeEvaluator:

@@ -25,17 +25,15 @@ class ScoreConfig:
         {"laptop": 300, "gpu": 1000, "paper": 0}, "architectures of the sample; 0 for all of the space", low=0
     )
     repeat: int = knob({"laptop": 2, "gpu": 3, "paper": 3}, "draws of weights and images for each", low=1)
-    n_images: int = knob({"laptop": 64, "gpu": 64, "paper": 64}, "images of one batch, and as many held out", low=4)
+    n_images: int = knob(64, "images of one batch, and as many held out", low=4)
     image_size: int = knob(by_dataset(32, {"imagenet16": 16}), "side to which images are resized", low=8)
-    n_region_samples: int = knob(
-        {"laptop": 3000, "gpu": 3000, "paper": 3000}, "3x3 patches on which linear regions are counted", low=2
-    )
+    n_region_samples: int = knob(3000, "3x3 patches on which linear regions are counted", low=2)
     init: str = knob(
         "kaiming", "initial weights: normal by fan-out, or torch's own", choices=("kaiming", "torch_default")
     )
     kernel_channels: int | None = knob(None, "channels of kernel networks; null for 3 on nas_bench_201", low=1)
     kernel_cells: int | None = knob(None, "their cells; null for 3 on nas_bench_201", low=1)
-    channels: int = knob({"laptop": 16, "gpu": 16, "paper": 16}, "channels of full networks", low=1)
+    channels: int = knob(16, "channels of full networks", low=1)
     n_cells: int = knob(
         {"laptop": 3, "gpu": 15, "paper": 15}, "cells of full networks; the benchmark trains 15", low=1, high=99
     )

@@ -131,7 +131,7 @@ def draw_cell(cell: Mapping[str, Any]) -> Svg:
     left = MARGIN + max(width for width, _ in sizes) / 2
     top = MARGIN + 24 + tallest / 2 - min(y for route in [points, *routes] for _, y in route)
     bottom = top + max(y for route in [points, *routes] for _, y in route) + tallest / 2 + MARGIN
-    heading = cell["name"] if chain else f"{cell['name']} cell"
+    heading = cell["name"] if chain or cell["name"] == "cell" else f"{cell['name']} cell"
     drawing = Svg(left + max(x for x, _ in points) + left, bottom, heading)
     places = []
     for index, (start, end, operation) in enumerate(edges):

@@ -15,6 +15,7 @@ CURVE_COLUMNS = frozenset({"seed", "epoch", "seconds", "learning_rate", "lr"})
 DETAILS = ("_change_", "_repeat_")
 MOST_BANDS = 40
 MOST_DOTS = 4000
+MOST_SCATTERED = 1500
 
 
 @dataclass(frozen=True)
@@ -201,18 +202,30 @@ def _round_numbers(figure: Svg, bands: Mapping[float, tuple[float, float]]) -> N
 
 
 def line_figure(
-    series: Mapping[str, Sequence[tuple[float, float]]], title: str, x_label: str, width: float = 370
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    title: str,
+    x_label: str,
+    width: float = 370,
+    *,
+    thin: Mapping[str, Sequence[Sequence[tuple[float, float]]]] | None = None,
+    hues: Mapping[str, int] | None = None,
 ) -> str | None:
-    """Lines with their names over whole numbers, such as epochs; None when no line has a point."""
-    lines = {name: [point for point in points if math.isfinite(point[1])] for name, points in series.items()}
-    lines = {name: points for name, points in lines.items() if points}
+    """Lines with their names over whole numbers, such as epochs; None when no line has a point.
+
+    Args:
+        thin: by name of a line, those that it is the mean of, drawn thinly in its colour.
+        hues: colours of lines by name; those without one take their place among the lines.
+    """
+    lines = {name: finite for name, points in series.items() if (finite := _finite(points))}
     if not lines:
         return None
+    behind = {name: [finite for points in (thin or {}).get(name, ()) if (finite := _finite(points))] for name in lines}
+    every = [point for name, points in lines.items() for one in (points, *behind[name]) for point in one]
     height, left = 220, 58
     figure = Svg(width, height, title)
     figure.text(12, 16, title, "title")
-    across = _axis([x for points in lines.values() for x, _ in points], left, width - 14, logarithmic=False)
-    up = _axis([y for points in lines.values() for _, y in points], height - 42, 46, logarithmic=False)
+    across = _axis([x for x, _ in every], left, width - 14, logarithmic=False)
+    up = _axis([y for _, y in every], height - 42, 46, logarithmic=False)
     for tick in up.ticks():
         figure.line(left, up(tick), width - 12, up(tick), "rule")
         figure.text(left - 8, up(tick) + 4, readable(tick), "soft small", "end")
@@ -221,7 +234,9 @@ def line_figure(
     figure.text((left + width) / 2, height - 7, x_label, "soft small", "middle")
     x = 12.0
     for index, (name, points) in enumerate(lines.items()):
-        hue = index % len(HUES)
+        hue = (hues or {}).get(name, index % len(HUES))
+        for one in behind[name]:
+            figure.polyline([(across(a), up(b)) for a, b in one], f"s{hue} thin", 1)
         figure.polyline([(across(a), up(b)) for a, b in points], f"s{hue}", 2)
         if len(points) < 40:
             for a, b in points:
@@ -231,6 +246,10 @@ def line_figure(
             figure.text(x + 12, 34, name, "soft small")
             x += 30 + text_width(name, 11)
     return figure.render()
+
+
+def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [point for point in points if math.isfinite(point[1])]
 
 
 def curve_figures(curve) -> list[str]:
@@ -250,3 +269,120 @@ def curve_figures(curve) -> list[str]:
         if figure:
             figures.append(figure)
     return figures
+
+
+def standing_figure(rows: Sequence[Mapping[str, Any]], marks: Mapping[str, float], title: str) -> str:
+    """A dot per method and a small ring per seed, in percent, between named marks such as the optimum.
+
+    Args:
+        rows: {"name", "mean", "per_seed", "control": bool}, fractions.
+        marks: fractions by name, drawn as dashed lines.
+    """
+    left = 24 + max(text_width(row["name"]) for row in rows)
+    width, height = 560, 84 + 26 * len(rows)
+    figure = Svg(width, height, title)
+    values = [100 * value for row in rows for value in (row["mean"], *row["per_seed"])]
+    across = _axis([*values, *(100 * value for value in marks.values())], left, width - 22, logarithmic=False)
+    figure.text(12, 16, title, "title")
+    for tick in across.ticks():
+        figure.line(across(tick), 48, across(tick), height - 26, "rule")
+        figure.text(across(tick), height - 10, readable(tick), "soft small", "middle")
+    for name, value in marks.items():
+        x = across(100 * value)
+        figure.line(x, 48, x, height - 26, "axis", 1.5, "5 4")
+        half = text_width(name, 11) / 2
+        figure.text(min(max(x, left + half), width - 8 - half), 40, name, "soft small", "middle")
+    for index, row in enumerate(rows):
+        y, colour = 64 + 26 * index, 7 if row["control"] else 0
+        figure.text(left - 12, y + 4, row["name"], "soft" if row["control"] else None, "end")
+        ends = [across(100 * value) for value in (min(row["per_seed"]), max(row["per_seed"]))]
+        figure.line(ends[0], y, ends[1], y, f"s{colour}", 1.5)
+        for value in row["per_seed"]:
+            figure.circle(across(100 * value), y, 3.2, f"ring s{colour}", f"one seed: {100 * value:.2f} %")
+        figure.circle(across(100 * row["mean"]), y, 4.8, f"f{colour}", f"{row['name']} {100 * row['mean']:.2f} %")
+    return figure.render()
+
+
+def interval_figure(rows: Sequence[Mapping[str, Any]], title: str, legend: Mapping[str, int]) -> str:
+    """A dot with its interval per row, about a line at zero; published values as diamonds.
+
+    Args:
+        rows: {"name", "value", "low", "high", "hue": colour, "published": [(value, source)]}; "value", "low" and "high"
+            may be None.
+        legend: what the colours mean.
+    """
+    left = 24 + max(text_width(row["name"]) for row in rows)
+    width, height = max(960.0, left + 420), 74 + 25 * len(rows)
+    figure = Svg(width, height, title)
+    values = [row[name] for row in rows for name in ("value", "low", "high") if row[name] is not None]
+    values += [value for row in rows for value, _ in row["published"]]
+    across = _axis([0.0, *values], left, width - 22, logarithmic=False)
+    figure.text(12, 16, title, "title")
+    x = 12.0
+    marks = [*legend.items(), ("published", None)] if any(row["published"] for row in rows) else legend.items()
+    for what, hue in marks:
+        if hue is None:
+            _diamond(figure, x + 5, 33)
+        else:
+            figure.circle(x + 5, 33, 4, f"f{hue}")
+        figure.text(x + 14, 37, what, "soft small")
+        x += 34 + text_width(what, 11)
+    for tick in across.ticks(8):
+        figure.line(across(tick), 48, across(tick), height - 26, "rule")
+        figure.text(across(tick), height - 10, readable(tick), "soft small", "middle")
+    figure.line(across(0), 48, across(0), height - 26, "axis", 1.2)
+    for index, row in enumerate(rows):
+        y = 61 + 25 * index
+        figure.text(left - 12, y + 4, row["name"], None, "end")
+        if row["value"] is None:
+            figure.text(across(0) + 8, y + 4, "undefined", "soft small halo")
+            continue
+        if row["low"] is not None and row["high"] is not None:
+            ends = [across(row[name]) for name in ("low", "high")]
+            figure.line(ends[0], y, ends[1], y, f"s{row['hue']}", 4)
+        figure.circle(across(row["value"]), y, 4.8, f"f{row['hue']}", f"{row['name']}: {row['value']:.3f}")
+        for value, source in row["published"]:
+            _diamond(figure, across(value), y, f"{value:g}, {source}")
+    return figure.render()
+
+
+def _diamond(figure: Svg, x: float, y: float, tip: str | None = None) -> None:
+    figure.path(f"M{x:.1f} {y - 5:.1f}l5 5l-5 5l-5 -5z", "diamond", 1.5, tip=tip)
+
+
+def scatter_figure(scores: Sequence[float | None], accuracies: Sequence[float], title: str, hue: int) -> str | None:
+    """Score against accuracy in percent, a dot per architecture, at most MOST_SCATTERED; None without a finite score.
+
+    The scores' axis is logarithmic where the positive ones span decades; scores that such an axis cannot hold stand at
+    its edge as rings.
+    """
+    pairs = [(x, 100 * y) for x, y in zip(scores, accuracies, strict=True) if x is not None and math.isfinite(x)]
+    if not pairs:
+        return None
+    every = math.ceil(len(pairs) / MOST_SCATTERED)
+    width, height, left = 366, 250, 50
+    figure = Svg(width, height, title)
+    figure.text(12, 16, title, "title")
+    positive = [x for x, _ in pairs if x > 0]
+    logarithmic = len(positive) >= 0.5 * len(pairs) and max(positive) / min(positive) > 50
+    across = _axis(positive if logarithmic else [x for x, _ in pairs], left + 14, width - 16, logarithmic)
+    up = _axis([y for _, y in pairs], height - 44, 30, logarithmic=False)
+    for tick in up.ticks():
+        figure.line(left, up(tick), width - 12, up(tick), "rule")
+        figure.text(left - 8, up(tick) + 4, readable(tick), "soft small", "end")
+    last = -math.inf
+    for tick in across.ticks(4):
+        size = text_width(readable(tick), 11)
+        if across(tick) - size / 2 > last + 6 and across(tick) + size / 2 < width:
+            figure.text(across(tick), height - 26, readable(tick), "soft small", "middle")
+            figure.line(across(tick), height - 44, across(tick), height - 40, "axis")
+            last = across(tick) + size / 2
+    figure.text(
+        (left + width) / 2, height - 8, "score, logarithmic" if logarithmic else "score", "soft small", "middle"
+    )
+    for x, y in pairs[::every]:
+        if logarithmic and x <= 0:
+            figure.circle(left + 5, up(y), 2.2, f"ring s{hue}")
+        else:
+            figure.circle(across(x), up(y), 2.2, f"f{hue} dot")
+    return figure.render()

@@ -20,6 +20,11 @@ def check_lookup(result: Any, where: str) -> None:
     _check(result, where, "lookup", "a looked-up result")
 
 
+def check_classifier(result: Any, where: str) -> None:
+    """The same for a result whose architectures were trained and tested as classifiers."""
+    _check(result, where, "classifier", "a classifier's result")
+
+
 def check_card(card: Any, where: str) -> None:
     """The same for the report card of the proxies, whose scores must be as many as its architectures."""
     _check(card, where, "proxies", "a report card of proxies")

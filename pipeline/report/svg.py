@@ -27,6 +27,9 @@ STYLE += "".join(
     f".fig .s{i}{{stroke:{hue};fill:none}}.fig .f{i}{{fill:{hue};stroke:none}}" for i, hue in enumerate(HUES)
 )
 STYLE += "".join(f".fig text.f{i}{{fill:{hue}}}" for i, hue in enumerate(HUES))
+# after the colours, so that a ring keeps its paper
+STYLE += ".fig .dot{fill-opacity:.45}.fig .thin{stroke-opacity:.4}.fig .ring{fill:var(--paper);stroke-width:1.5}"
+STYLE += ".fig .diamond{fill:var(--paper);stroke:var(--ink)}"
 
 
 def number(value: float) -> str:

@@ -115,7 +115,7 @@ def check_same_test(measured: Mapping[str, Any], control: Mapping[str, Any]) -> 
         "budgets": (measured["budget"], control["budget"]),
         "protocols": (to_json(measured["protocol"]), to_json(control["protocol"])),
         "images (data digests)": (own["data_digest"], other["data_digest"]),
-        "test episodes (episode digests)": (own["episodes_digest"], other["episodes_digest"]),
+        "test episodes (episode digests)": (own.get("episodes_digest"), other.get("episodes_digest")),
         "training recipes (recipe digests)": (own["recipe_digest"], other["recipe_digest"]),
     }
     for what, (mine, theirs) in facts.items():

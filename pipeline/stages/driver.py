@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import data
 from pipeline.core.device import n_cores
 from pipeline.core.errors import ConfigError, UnknownNameError
 from pipeline.core.types import FEW_SHOT
+from pipeline.data.published_tables import TABLES
 from pipeline.stages.freeze import freeze
 from pipeline.stages.settings import CONTROL, METHOD_STAGES, Freezer, classification, grid
 from pipeline.stages.track import refresh
@@ -78,7 +78,7 @@ def check_targets(arguments: Iterable[str], freezer: Freezer) -> None:
         if named is None or "_" not in named[1]:
             continue
         if named[1].startswith("proxies_"):
-            rated = [f"proxies_{space}_{dataset}" for space, of in data.TABLES.items() for dataset in of]
+            rated = [f"proxies_{space}_{dataset}" for space, of in TABLES.items() for dataset in of]
             if named[1] not in rated:
                 raise UnknownNameError("report card of proxies:", named[1], rated)
             continue
@@ -99,8 +99,8 @@ def check_control(stem: str, freezer: Freezer) -> None:
     method, dataset = freezer.pairs("trained")[stem]
     if freezer.kinds[CONTROL, dataset] != "trained":
         raise ConfigError(
-            f"{method} is trained on {dataset}, but its control '{CONTROL}' searches a space whose accuracies are looked "
-            f"up there. Set search.{CONTROL}.space to the space of {method} in params.yaml."
+            f"{method} is trained on {dataset}, but its control '{CONTROL}' searches a space whose accuracies are "
+            f"looked up there. Set search.{CONTROL}.space to the space of {method} in params.yaml."
         )
 
 
@@ -129,7 +129,7 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         pairs={kind: freezer.pairs(kind) for kind in METHOD_STAGES},
         looked_up=stems(listed["looked_up"], listed["datasets"]),
         trained=stems(listed["trained"], listed["datasets"]),
-        tables=dict(data.TABLES),
+        tables=dict(TABLES),
         pages=listed["tables"] if listed["looked_up"] else [],
         cards=[f"proxies_{stem}" for stem in stems(listed["cards"], listed["datasets"])],
     )

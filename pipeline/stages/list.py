@@ -5,6 +5,8 @@ Data sets include the folders registered under data.folders in params.yaml.
 
 import importlib
 
+from pipeline.core.types import FEW_SHOT, KINDS
+from pipeline.data import kind_of
 from pipeline.stages.settings import FOLDER_FAMILY, PARAMS, folders, load
 
 ROOMS = {
@@ -19,11 +21,13 @@ ROOMS = {
 
 def add_arguments(parser) -> None:
     parser.add_argument("what", choices=list(ROOMS), help="what to list")
+    parser.add_argument("--kind", choices=list(KINDS), help="only data sets of this kind")
 
 
 def run(arguments) -> None:
     names = importlib.import_module(f"pipeline.{ROOMS[arguments.what]}").names()
     if arguments.what == "datasets":
         own = folders(load()) if PARAMS.exists() else {}
-        names = sorted([*(name for name in names if name != FOLDER_FAMILY), *own])
+        kinds = {name: kind_of(name) for name in names if name != FOLDER_FAMILY} | dict.fromkeys(own, FEW_SHOT)
+        names = sorted(name for name, kind in kinds.items() if arguments.kind in (None, kind))
     print("\n".join(names))

@@ -50,7 +50,7 @@ def run(arguments) -> None:
     genotype, facts, manifest = (read_json(paths[name]) for name in ("genotype", "table_facts", "manifest"))
     if facts["space"] != genotype["space"] or genotype["data_digest"] != manifest["digest"]:
         raise ArtifactError(
-            f"{paths['genotype']} holds architectures of {genotype['space']} found on other images or for another space "
+            f"{paths['genotype']} holds architectures of {genotype['space']} found on other images or in another space "
             f"than {paths['table']} ({facts['space']}) and {paths['manifest']} are about. Run the search again."
         )
     table = read_compact_csv(paths["table"])

@@ -10,12 +10,12 @@ from pipeline import proxies
 from pipeline.core import provenance
 from pipeline.core.artifacts import digest, read_csv, read_json, sha256, write_json, write_text
 from pipeline.core.device import choose_device
-from pipeline.core.errors import ArtifactError, UnknownNameError
+from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError
 from pipeline.core.progress import say
 from pipeline.core.rng import numpy_stream
 from pipeline.data.accuracy_tables import AccuracyTable, read_compact_csv
 from pipeline.evaluation.rank_quality import TOP_FRACTION, oriented, rank_quality, seed_variance
-from pipeline.report.cards import published_figures, render_card
+from pipeline.report.cards import published_beside, render_card
 from pipeline.report.schema import check_card
 from pipeline.stages.common import Frozen, read_params
 from pipeline.strategies.indicators import rank_sums
@@ -76,16 +76,18 @@ def rated(
     cost: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The report card as in workflow/schemas/proxies.schema.json, but for its files."""
-    settings, n_resamples = frozen.params["score"], frozen.params["rate"]["n_resamples"]
+    space, settings, rate = (frozen.params[name] for name in ("space", "score", "rate"))
+    if SIZE not in settings["proxies"]:
+        raise ConfigError(f"score.proxies lacks {SIZE}: figures are given beside the size of a network. Add it.")
     genotypes = list(dict.fromkeys(scores["genotype"]))
     accuracies = np.array([table.accuracy(text, frozen.dataset, PART) for text in genotypes])
     by_proxy = {name: measurements(scores, name, genotypes) for name in settings["proxies"]}
     log_params = np.log(by_proxy[SIZE].mean(0))
-    known = published_figures(frozen.params["space"], frozen.dataset)
 
     def of(name: str, means: np.ndarray, parts: Sequence[str], repeats: np.ndarray | None) -> dict[str, Any]:
         generator = numpy_stream(frozen.seed, "report card", name)
-        figures = rank_quality(means, accuracies, log_params, generator=generator, n_resamples=n_resamples)
+        figures = rank_quality(means, accuracies, log_params, generator=generator, n_resamples=rate["n_resamples"])
+        written = {key: asdict(value) for key, value in figures.items()}
         seconds = [scores.loc[scores["proxy"] == part, "seconds"].mean() for part in parts]
         own = [by_proxy[part] for part in parts]
         return {
@@ -93,14 +95,12 @@ def rated(
             "title": title_of(parts),
             "higher_is_better": len(parts) > 1 or proxies.get(name).higher_is_better,
             "combines": list(parts) if len(parts) > 1 else [],
-            "figures": {key: asdict(value) for key, value in figures.items()},
+            "figures": written,
             **(seed_variance(repeats) if repeats is not None and len(repeats) > 1 else NO_SEEDS),
             "n_not_finite": int(sum((~np.isfinite(one)).sum() for one in own)),
             "n_measurements": int(sum(one.size for one in own)),
             "seconds_per_architecture": float(np.sum(seconds)),
-            "published": [
-                {**one, "difference": difference(figures, one)} for one in known if one["proxy"] == name
-            ],
+            "published": published_beside(space, frozen.dataset, name, written),
         }
 
     rows = [
@@ -115,7 +115,7 @@ def rated(
     return {
         "schema_version": 1,
         "kind": "proxy_card",
-        "space": frozen.params["space"],
+        "space": space,
         "dataset": frozen.dataset,
         "dataset_title": manifest["title"],
         "budget": frozen.budget,
@@ -129,7 +129,7 @@ def rated(
         "settings": settings,
         "target": {"part": PART, "n_epochs": table.n_epochs, "table": facts["name"]},
         "top_fraction": TOP_FRACTION,
-        "n_resamples": n_resamples,
+        "n_resamples": rate["n_resamples"],
         "proxies": rows,
         "scatter": {
             "accuracies": accuracies.tolist(),
@@ -147,7 +147,7 @@ def rated(
             "official_data": bool(manifest["official"]),
             "table": {name: facts[name] for name in ("source", "sha256", "official", "lacks")},
             "command": f"snakemake --cores 4 --config budget={frozen.budget} -- "
-            f"results/proxies_{frozen.params['space']}_{frozen.dataset}.json",
+            f"results/proxies_{space}_{frozen.dataset}.json",
         },
     }
 
@@ -166,9 +166,3 @@ def measurements(scores, name: str, genotypes: Sequence[str]) -> np.ndarray:
 def title_of(parts: Sequence[str]) -> str:
     """Names as people read them."""
     return " + ".join(part.replace("_", " ") for part in parts)
-
-
-def difference(figures: Mapping[str, Any], published: Mapping[str, Any]) -> float | None:
-    """Our figure less the published one."""
-    own = figures[published["figure"]].value
-    return None if own is None else own - published["value"]

@@ -4,18 +4,21 @@ Only files are read. Each is checked against the hash that was recorded when the
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.core.artifacts import read_csv, read_json, sha256, write_csv, write_text
 from pipeline.core.errors import ArtifactError
 from pipeline.evaluation.statistics import paired_difference, t_quantile
-from pipeline.report.page import Entry, render
+from pipeline.report.page import render
+from pipeline.report.parts import Entry
 from pipeline.report.ranking import shared_ranks
 from pipeline.report.schema import check_result
 from pipeline.report.tables import leaderboard, leagues, shots, stacked
 from pipeline.stages.compare import episode_table, mean_by_episode
+
+SHOWN = ("accuracies", "trace", "curve", "drawing")
 
 
 def add_arguments(parser) -> None:
@@ -29,7 +32,7 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> None:
     table = stacked((str(path), read_csv(path)) for path in row_files(arguments.rows))
-    entries = [entry(row) for row in table.to_dict("records")]
+    entries = [entry(row, SHOWN, check_result) for row in table.to_dict("records")]
     ranks = ranked(table, [episode_means(each) for each in entries])
     write_csv(arguments.leaderboard, leaderboard(table, ranks))
     write_text(arguments.out, render(entries, table, ranks, str(Path(arguments.out).parent)))
@@ -41,34 +44,44 @@ def row_files(places: Sequence[str]) -> Iterator[Path]:
         yield from sorted(place.glob("*.csv")) if place.is_dir() else [place]
 
 
-def entry(row: Mapping[str, Any]) -> Entry:
-    """The result of a row with the files shown with it. Raises ArtifactError for missing, changed or damaged ones."""
-    check_hash(row["result"], row["sha256"])
+def entry(
+    row: Mapping[str, Any], shown: Sequence[str], check: Callable[[Any, str], None], stage: str = "compare"
+) -> Entry:
+    """The result of a row with the files shown with it.
+
+    Args:
+        shown: roles of the files that must be those that were recorded.
+        check: of the result's shape.
+        stage: that writes such results, for messages.
+
+    Raises ArtifactError for missing, changed or damaged files.
+    """
+    check_hash(row["result"], row["sha256"], stage)
     result = read_json(row["result"])
-    check_result(result, row["result"])
+    check(result, row["result"])
     files, artifacts = result["provenance"]["files"], result["artifacts"]
-    for role in ("accuracies", "trace", "curve", "drawing"):
-        check_hash(artifacts[role], files.get(artifacts[role]), f" (the {role} of {row['result']})")
+    for role in shown:
+        check_hash(artifacts[role], files.get(artifacts[role]), stage, f" (the {role} of {row['result']})")
     return Entry(
         result=result,
         path=row["result"],
         sha256=row["sha256"],
         drawing=Path(artifacts["drawing"]).read_text(encoding="utf-8"),
         trace=read_csv(artifacts["trace"]),
-        curve=read_csv(artifacts["curve"]),
+        curve=read_csv(artifacts["curve"]) if "curve" in shown else None,
     )
 
 
-def check_hash(path: str, expected: str | None, role: str = "") -> None:
+def check_hash(path: str, expected: str | None, stage: str, role: str = "") -> None:
     """Raises ArtifactError when a file is missing or is not the one that was recorded."""
     if not Path(path).is_file():
         raise ArtifactError(
-            f"{path}{role} is missing. Run from the project's folder, and `snakemake --cores 4 results/report.html` to "
-            "make what is missing; delete the row file of a result you no longer want."
+            f"{path}{role} is missing. Run from the project's folder, and `snakemake --cores 4` to make "
+            "what is missing; delete the row file of a result you no longer want."
         )
     if sha256(path) != expected:
         raise ArtifactError(
-            f"{path}{role} is not the file that was recorded: its SHA-256 differs. Run the compare stage of that "
+            f"{path}{role} is not the file that was recorded: its SHA-256 differs. Run the {stage} stage of that "
             "result again before reporting it."
         )
 

@@ -18,6 +18,7 @@ from pipeline.core.code import PACKAGE, CodeIndex
 from pipeline.core.config import BUDGETS, build, resolve
 from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError
 from pipeline.core.types import FEW_SHOT
+from pipeline.data.published_tables import TABLES
 from pipeline.data.settings import FetchConfig, PrepareConfig
 from pipeline.episodes.settings import EpisodesConfig
 from pipeline.evaluation.settings import EvaluateConfig, NetworkConfig, TestConfig, TrainConfig
@@ -112,7 +113,7 @@ def classification(config: Mapping[str, Any]) -> dict[str, list[str]]:
 
     Raises ConfigError or UnknownNameError.
     """
-    tables = list(data.TABLES)
+    tables = list(TABLES)
     known = {
         "datasets": [name for name in known_datasets(config) if name not in folders(config)],
         "tables": tables,
@@ -266,7 +267,7 @@ class Freezer:
             return "few_shot"
         entry = methods.get(method)
         space = entry.space(build(entry.Config, self._search(method, dataset)))
-        return "looked_up" if dataset in data.TABLES.get(space, ()) else "trained"
+        return "looked_up" if dataset in TABLES.get(space, ()) else "trained"
 
     def pairs(self, kind: str) -> dict[str, tuple[str, str]]:
         """Stem of the result's name -> (method, data set), of all results of a kind that can be asked for."""
@@ -289,7 +290,7 @@ class Freezer:
 
     def card_files(self) -> Iterator[tuple[str, dict]]:
         """(file name, content) of the tables of accuracies, and of the rating of proxies against them."""
-        for space, datasets in data.TABLES.items():
+        for space, datasets in TABLES.items():
             yield f"table_{space}.json", self._file("table", space, {"name": space})
             for dataset in datasets:
                 tags = self._tags(dataset)
@@ -328,8 +329,8 @@ class Freezer:
                         f"kind '{found}'. List it under {place} instead, or choose another search.{method}.space."
                     )
         for space, dataset in itertools.product(listed["cards"], listed["datasets"]):
-            if dataset not in data.TABLES[space]:
+            if dataset not in TABLES[space]:
                 raise ConfigError(
                     f"classification.cards: the table of {space} has no accuracies of {dataset}, only of "
-                    f"{', '.join(data.TABLES[space])}."
+                    f"{', '.join(TABLES[space])}."
                 )

@@ -42,7 +42,7 @@ class RandomSearch:
             raise CapabilityError("Random search draws, so it needs a generator (see pipeline.core.rng.torch_stream).")
         self.space, self.indicators = space, tuple(indicators)
         self._texts = self._draw(n_architectures, generator)
-        self._finished = False
+        self.round = 0
 
     def _draw(self, n_architectures: int, generator: torch.Generator) -> list[str]:
         texts: dict[str, None] = {}
@@ -59,15 +59,15 @@ class RandomSearch:
 
     def ask(self) -> list:
         """All genotypes at first, nothing once they have been judged."""
-        return [] if self._finished else [self.space.from_text(text) for text in self._texts]
+        return [] if self.finished else [self.space.from_text(text) for text in self._texts]
 
     @property
     def finished(self) -> bool:
-        return self._finished
+        return self.round > 0
 
     def sizes_left(self) -> list[int]:
         """Number of candidates of every question still to come."""
-        return [] if self._finished else [len(self._texts)]
+        return [] if self.finished else [len(self._texts)]
 
     def tell(self, measured: Mapping[str, Measured]) -> list:
         """Rank the genotypes by the sum of their ranks; one without a finite value comes last for that indicator.
@@ -83,7 +83,7 @@ class RandomSearch:
         if columns:
             order, _ = rank_together(columns)
             self._texts = [self._texts[i] for i in order]
-        self._finished = True
+        self.round = 1
         return []
 
     def found(self) -> list:
@@ -91,7 +91,7 @@ class RandomSearch:
         return [self.space.from_text(text) for text in self._texts]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"texts": list(self._texts), "finished": self._finished}
+        return {"texts": list(self._texts), "round": self.round}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._texts, self._finished = list(state["texts"]), state["finished"]
+        self._texts, self.round = list(state["texts"]), state["round"]

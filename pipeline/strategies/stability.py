@@ -114,7 +114,7 @@ def summarise_genotypes(
 
 
 def _summary(groups, indicators, n_repeats: int, column: Callable[[str, int], str], sign: int) -> dict[str, Any]:
-    """The summary of (seed, round, rows); `sign` is 1 where large entries of an indicator of that direction are good."""
+    """The summary of (seed, round, rows); `sign` is 1 for values of an indicator and -1 for falls of them."""
     rounds, repeat_taus, indicator_taus = [], {item.name: [] for item in indicators}, []
     for seed, number, group in groups:
         within = {item.name: _between_repeats(group, item.name, n_repeats, column) for item in indicators}

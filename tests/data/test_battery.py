@@ -9,8 +9,9 @@ import tarfile
 import numpy as np
 import pytest
 
+from pipeline.core.code import PACKAGE, CodeIndex
 from pipeline.core.types import KINDS, SPLITS
-from pipeline.data import get, kind_of, names
+from pipeline.data import DATASETS, get, kind_of, names
 from pipeline.data.base import SPLIT_LISTS, read_split
 from pipeline.data.preparing import FEW
 from tests.data.tiny_sources import BUILDERS, PER_CLASS, made, make_mirror, vouch
@@ -66,6 +67,16 @@ def test_no_data_set_imports_torch():
     program += "[(kind_of(n), get(n)()) for n in names()]; print(*sys.modules)"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "numpy" in answer.stdout.split() and "torch" not in answer.stdout.split()
+
+
+@pytest.mark.parametrize("name", names())
+def test_an_edit_of_networks_spaces_or_other_families_fetches_and_prepares_nothing_again(name):
+    stages = [PACKAGE / f"stages/{stage}.py" for stage in ("fetch", "prepare")]
+    reached = {str(path.relative_to(PACKAGE)) for path in CodeIndex().reachable(stages, [name])}
+    others = {str(path.relative_to(PACKAGE)) for path in DATASETS.files().values()}
+    own = str(DATASETS.files()[name].relative_to(PACKAGE))
+    assert not [path for path in reached if path.startswith(("nets/", "spaces/", "evaluation/"))]
+    assert reached & others == {own}
 
 
 def check_prepared(prepared, name):

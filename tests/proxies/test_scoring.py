@@ -8,7 +8,7 @@ import torch
 
 from pipeline import proxies, spaces
 from pipeline.core.workers import Workers
-from pipeline.proxies.scoring import ORIGIN, SearchImages, Chance, SupernetScorer, Trial
+from pipeline.proxies.scoring import ORIGIN, Chance, SearchImages, SupernetScorer, Trial
 from tests import tiny_set
 
 CPU = torch.device("cpu")

@@ -76,6 +76,11 @@ def test_everything_lies_inside_the_drawing():
             assert x >= 0 and y >= 0 and x + w <= drawing.width and y + h <= drawing.height
 
 
+def test_the_only_cell_of_a_space_is_headed_once():
+    cell = {"name": "cell", "nodes": ["a", "b", "c"], "edges": [[0, 1, "x"], [0, 2, "x"], [1, 2, "x"]]}
+    assert "cell" in texts(ElementTree.fromstring(draw_cell(cell).render()))
+
+
 def test_two_edges_between_the_same_nodes_are_two_lines():
     cell = {"name": "normal", "nodes": ["a", "b"], "edges": [[0, 1, "conv_3x3"], [0, 1, "skip_connect"]]}
     root = ElementTree.fromstring(draw_cell(cell).render())

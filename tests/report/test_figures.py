@@ -10,8 +10,11 @@ from pipeline.report.figures import (
     accuracy_figure,
     curve_figures,
     indicators,
+    interval_figure,
     line_figure,
     readable,
+    scatter_figure,
+    standing_figure,
     trace_figure,
 )
 from tests.made_results import trace_rows
@@ -108,3 +111,50 @@ def test_a_training_curve_gives_a_figure_per_measured_quantity():
 
 def test_lines_without_a_finite_point_give_no_figure():
     assert line_figure({"a": [(0, float("nan"))], "b": []}, "nothing", "round") is None
+
+
+def test_thin_lines_lie_behind_the_one_they_belong_to():
+    seeds = [[(1, 0.1), (2, 0.3)], [(1, 0.3), (2, 0.5)]]
+    text = line_figure({"a": [(1, 0.2), (2, 0.4)], "b": []}, "t", "n", thin={"a": seeds, "b": seeds}, hues={"a": 5})
+    classes = [line.get("class") for line in ElementTree.fromstring(text).iter(f"{SVG}polyline")]
+    assert classes == ["s5 thin", "s5 thin", "s5"]
+
+
+def test_a_methods_dot_lies_among_its_seeds_and_left_of_the_optimum():
+    rows = [{"name": "a", "mean": 0.9, "per_seed": [0.88, 0.92], "control": False}]
+    text = standing_figure(rows, {"optimum": 0.95}, "found")
+    ((mean, _),), seeds = circles(text, "f0"), circles(text, "ring s0")
+    assert seeds[0][0] < mean < seeds[1][0] and seeds[0][0] + seeds[1][0] == pytest.approx(2 * mean, abs=0.02)
+    lines = [line for line in ElementTree.fromstring(text).iter(f"{SVG}line") if line.get("class") == "axis"]
+    assert float(lines[0].get("x1")) > seeds[1][0]
+
+
+def test_an_interval_figure_marks_zero_published_values_and_what_is_undefined():
+    rows = [
+        {"name": "a", "value": 0.5, "low": 0.4, "high": 0.6, "hue": 0, "published": [(0.7, "a paper")]},
+        {"name": "b", "value": None, "low": None, "high": None, "hue": 1, "published": []},
+        {"name": "c", "value": -0.2, "low": None, "high": None, "hue": 1, "published": []},
+    ]
+    root = ElementTree.fromstring(interval_figure(rows, "tau", {"single": 0}))
+    assert "undefined" in [element.text for element in root.iter(f"{SVG}text")]
+    (zero,) = [line for line in root.iter(f"{SVG}line") if line.get("class") == "axis"]
+    dots = [dot for dot in root.iter(f"{SVG}circle") if dot.get("r") == "4.8"]
+    places = {dot.get("class"): float(dot.get("cx")) for dot in dots}
+    assert places["f1"] < float(zero.get("x1")) < places["f0"]
+    tips = [title.text for path in root.iter(f"{SVG}path") for title in path.iter(f"{SVG}title")]
+    assert tips == ["0.7, a paper"]
+
+
+def test_scores_that_span_decades_have_a_logarithmic_axis_with_zeros_at_its_edge():
+    text = scatter_figure([1.0, 100.0, 10_000.0, 0.0, None, float("inf")], [0.1] * 6, "scores", 0)
+    dots, rings = circles(text, "f0 dot"), circles(text, "ring s0")
+    (a, _), (b, _), (c, _) = dots
+    assert b - a == pytest.approx(c - b, abs=0.02) and len(rings) == 1 and rings[0][0] < a
+    assert "score, logarithmic" in text and "inf" not in text
+
+
+def test_scores_below_zero_have_a_linear_axis():
+    text = scatter_figure([-1.0, 0.0, 1.0], [0.1, 0.2, 0.3], "scores", 0)
+    (a, _), (b, _), (c, _) = circles(text, "f0 dot")
+    assert b - a == pytest.approx(c - b, abs=0.02) and "logarithmic" not in text
+    assert scatter_figure([None, None], [0.1, 0.2], "scores", 0) is None

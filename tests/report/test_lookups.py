@@ -1,9 +1,10 @@
 """Looked-up results: their shape, their rows, and what the page says of them."""
 
+import pandas
 import pytest
 
 from pipeline.core.errors import ArtifactError
-from pipeline.report.lookups import lookup_row, lookup_table, stacked_lookups
+from pipeline.report.lookups import PUBLISHED, lookup_row, lookup_table, mean_curve, published, stacked_lookups
 from pipeline.report.schema import check_lookup
 from tests.made_lookups import CONTROL, FOUND, looked_up, write_lookup
 from tests.made_results import without
@@ -75,14 +76,43 @@ def test_a_row_without_a_control_leaves_its_columns_empty(without_control):
 def test_the_file_of_another_kind_is_no_row(result):
     frame = lookup_row(result, "a.json", "0" * 64).drop(columns=["table_sha256", "regret"])
     with pytest.raises(ArtifactError, match=r"x\.csv is not the row of a looked-up result: it lacks table_sha256, reg"):
-        stacked_lookups([("x.csv", frame)])
+        stacked_lookups([("x.csv", frame)], "nas_bench_201")
 
 
 def test_rows_of_one_league_stand_together_the_best_first():
     made = [looked_up("a", found={0: 0.90}), looked_up("b", found={0: 0.93}), looked_up("c", "cifar100", {0: 0.70}),
             looked_up("d", found={0: 0.94}, budget="gpu")]  # fmt: skip
     table = lookup_table(
-        stacked_lookups((f"{i}.csv", lookup_row(r, f"{i}.json", "0" * 64)) for i, r in enumerate(made))
+        stacked_lookups(
+            ((f"{i}.csv", lookup_row(r, f"{i}.json", "0" * 64)) for i, r in enumerate(made)), "nas_bench_201"
+        )
     )
     leagues = table.groupby("league")["method"].agg(list).tolist()
     assert sorted(leagues) == [["b", "a"], ["c"], ["d"]]
+
+
+def test_the_mean_of_steps_holds_each_value_until_the_next_point():
+    # hand-worked: at 3 the first still has 0.4, the second 0.8
+    found = mean_curve([[[1, 0.2], [2, 0.4], [4, 0.6]], [[1, 0.0], [3, 0.8], [5, 1.0]]])
+    assert [x for x, _ in found] == [1, 2, 3, 4]
+    assert [y for _, y in found] == pytest.approx([0.1, 0.2, 0.6, 0.7])
+
+
+def test_one_curve_is_its_own_mean_and_none_have_none():
+    assert mean_curve([[[1, 0.2], [7, 0.4]]]) == [(1, 0.2), (7, 0.4)] and mean_curve([]) == []
+
+
+def test_every_published_accuracy_has_a_source_and_says_whether_it_was_checked():
+    table = pandas.read_csv(PUBLISHED)
+    assert table["source"].notna().all() and set(table["verified"]) == {"yes", "no"}
+    assert table["accuracy"].between(20, 100).all()
+    # nothing lies above the optimum
+    best = table[table["method"] == "optimum"].set_index("dataset")["accuracy"]
+    assert (table["accuracy"] <= table["dataset"].map(best)).all()
+
+
+def test_published_accuracies_are_found_by_space_and_data_set_and_unchecked_ones_only_named():
+    rows, unchecked = published("nas_bench_201", "imagenet16")
+    assert (rows[0]["method"], rows[0]["accuracy"], rows[0]["sd"]) == ("TE-NAS", "42.38", "0.46")
+    assert unchecked == ["TE-NAS (third-party table, contradicted by other sources)"]
+    assert published("darts", "cifar10") == ([], [])

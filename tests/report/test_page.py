@@ -4,23 +4,27 @@ import pandas
 import pytest
 
 from pipeline.core.errors import ArtifactError
-from pipeline.report import anchors, page
+from pipeline.report import anchors, page, parts
 from pipeline.report.tables import stacked
 from tests.made_results import stability
 
 
 def test_counts_have_three_digits_and_a_unit():
     written = {96: "96", 23_200: "23.2 k", 1_760_800: "1.76 M", 1.5e9: "1.5 G", 0.5: "0.5", 2e12: "2 T"}
-    assert {value: page.count(value) for value in written} == written
+    assert {value: parts.count(value) for value in written} == written
 
 
 def test_durations_take_the_unit_that_fits():
     written = {4.24: "4.2 s", 45: "45 s", 75: "1.2 min", 7200: "2.0 h", 172_800: "2.0 d"}
-    assert {value: page.duration(value) for value in written} == written
+    assert {value: parts.duration(value) for value in written} == written
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    assert [parts.percent(value) for value in (-1e-16, 0.0, 0.55, 1)] == ["0.00", "0.00", "55.00", "100.00"]
 
 
 def test_signs_are_real_minus_signs():
-    assert page.signed(-4.56) == "−4.6" and page.signed_percent(0.0123) == "+1.23"
+    assert parts.signed(-4.56) == "−4.6" and parts.signed_percent(0.0123) == "+1.23"
 
 
 @pytest.mark.parametrize(
@@ -31,7 +35,7 @@ def test_a_difference_counts_only_where_its_interval_leaves_out_zero(mean, half,
 
 
 def test_the_stability_verdict_names_each_indicator_with_its_agreement():
-    found = page.stability(stability())
+    found = parts.stability(stability())
     words = {line["name"]: (line["good"], line["tau"]) for line in found["lines"]}
     assert words["metantk condition"] == (True, "τ = 0.62 (0.31 to 0.93)")
     assert words["linear regions"] == (False, "τ = −0.05 (−0.36 to 0.26)")
@@ -39,17 +43,22 @@ def test_the_stability_verdict_names_each_indicator_with_its_agreement():
 
 
 def test_a_method_that_ranks_nothing_has_no_stability():
-    assert page.stability(None) is None
+    assert parts.stability(None) is None
+
+
+def test_agreement_within_a_single_round_is_no_line_to_draw():
+    block = stability()
+    assert parts.stability({**block, "rounds": block["rounds"][:1]})["figure"] is None
 
 
 def test_stages_that_ran_on_different_commits_are_told_apart():
-    assert page.commits({"commit": "b", "commits": {"search": "a", "train": "b"}}) == "search a, train b"
-    assert page.commits({"commit": "b", "commits": {"search": "b", "train": "b"}}) == "b"
+    assert parts.commits({"commit": "b", "commits": {"search": "a", "train": "b"}}) == "search a, train b"
+    assert parts.commits({"commit": "b", "commits": {"search": "b", "train": "b"}}) == "b"
 
 
 def test_an_accelerator_is_named_first():
     seen = {"processor": "A processor", "threads": 16, "memory_gib": 128.0, "accelerator": "An accelerator"}
-    assert page.hardware_line(seen) == "An accelerator, A processor, 16 threads, 128.0 GiB"
+    assert parts.hardware_line(seen) == "An accelerator, A processor, 16 threads, 128.0 GiB"
 
 
 def test_every_published_figure_has_a_source_and_says_whether_it_was_checked():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import pipeline.__main__ as command_line
+from pipeline.data import kind_of
 from pipeline.stages import freeze
 
 
@@ -47,3 +48,12 @@ def test_an_error_of_the_program_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(freeze, "run", fail)
     with pytest.raises(RuntimeError, match="shapes differ"):
         command_line.main(["freeze"])
+
+
+@pytest.mark.parametrize("kind", ["few_shot", "classification"])
+def test_data_sets_are_listed_by_kind(kind, capsys):
+    assert command_line.main(["list", "datasets"]) == 0
+    every = capsys.readouterr().out.split()
+    assert command_line.main(["list", "datasets", "--kind", kind]) == 0
+    listed = capsys.readouterr().out.split()
+    assert listed == [name for name in every if kind_of(name) == kind] and {"cifar10", "cifarfs"} <= set(every)

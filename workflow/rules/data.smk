@@ -31,6 +31,24 @@ rule prepare:
         " --images {output.images} --index {output.index} --manifest {output.manifest} 2>&1 | tee {log}"
 
 
+rule table:
+    input:
+        params=f"{FROZEN}/table_{{space}}.json",
+    output:
+        table="data/tables/{space}.csv",
+        facts="data/tables/{space}.json",
+    log:
+        "logs/table_{space}.log",
+    wildcard_constraints:
+        space="|".join(GRID.tables),
+    conda:
+        "../envs/pipeline.yaml"
+    message:
+        "Reading the published accuracies of {wildcards.space}"
+    shell:
+        "python -m pipeline table --name {wildcards.space} --params {input.params} --out {output.table} 2>&1 | tee {log}"
+
+
 rule episodes:
     input:
         **PREPARED,

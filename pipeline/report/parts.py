@@ -1,0 +1,223 @@
+"""What the pages of the report share: numbers as text, stability of a search, where a number comes from."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.report.figures import line_figure
+
+STAGES = ("search", "train", "evaluate", "compare", "score", "look_up")
+FOLDER = pathlib.Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One result with the files that are shown with it.
+
+    Attributes:
+        result: content of the result file.
+        path, sha256: the result file.
+        drawing: SVG text.
+        trace, curve: tables of the search and of the training; None where nothing was trained.
+    """
+
+    result: Mapping[str, Any]
+    path: str
+    sha256: str
+    drawing: str
+    trace: Any
+    curve: Any = None
+
+    @property
+    def anchor(self) -> str:
+        return f"{self.result['method']}-{self.result['dataset']}-{self.sha256[:8]}"
+
+
+def percent(value: float) -> str:
+    # adding zero takes the sign from what rounds to it
+    return f"{round(100 * value, 2) + 0.0:.2f}"
+
+
+def signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def signed_percent(value: float) -> str:
+    return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def coefficient(value: float) -> str:
+    """A correlation, or another number of about one: 0.536, −0.042."""
+    return f"{value:.3f}".replace("-", "−")
+
+
+def signed_coefficient(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def count(value: float) -> str:
+    """Three digits and a unit: 1.76 M, 24.3 k, 96."""
+    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}" if value % 1 else f"{value:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12.5 min, 3.2 h."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def memory(mib: float) -> str:
+    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"
+
+
+FILTERS = (percent, signed, signed_percent, coefficient, signed_coefficient, count, duration, memory)
+
+
+def n_of(number: int, word: str) -> str:
+    """3 architectures, 1 architecture."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def template(name: str):
+    """A template of this folder, which knows the FILTERS."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    strict = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(FOLDER), **strict)
+    environment.filters |= {function.__name__: function for function in FILTERS}
+    return environment.get_template(name)
+
+
+def data_label(provenance: Mapping[str, Any]) -> str:
+    """Whether the images come from their official source, in words."""
+    if provenance["official_data"]:
+        return "official data"
+    return provenance.get("data_variant") or "a mirror's variant of the data, not the official files"
+
+
+def table_facts(table: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a table of published accuracies, in words."""
+    lacks = table["lacks"] or ""
+    return {
+        "source": table["source"],
+        "sha256": table["sha256"],
+        "official": table["official"],
+        "label": "the benchmark's own file" if table["official"] else "a copy by others, not the benchmark's own file",
+        "lacks": lacks if isinstance(lacks, str) else "; ".join(lacks),
+    }
+
+
+def origin(
+    provenance: Mapping[str, Any], path: str | None = None, sha256: str | None = None, folder: str = "."
+) -> dict[str, Any]:
+    """Where a result's numbers come from, for the template.
+
+    Args:
+        path, sha256: the result file; None where the page is about one file only, which lies beside it.
+        folder: where the page will lie; the link to the file is relative to it.
+    """
+    return {
+        "command": provenance["command"],
+        "link": path and os.path.relpath(path, folder),
+        "path": path,
+        "sha256": sha256,
+        "official": provenance["official_data"],
+        "data_label": data_label(provenance),
+        "data_digest": provenance["data_digest"],
+        "table": table_facts(provenance["table"]) if "table" in provenance else None,
+        "commits": commits(provenance),
+        "hardware": [
+            (stage, hardware_line(seen)) for stage, seen in sorted(provenance["hardware"].items(), key=_by_stage)
+        ],
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(provenance["versions"].items())),
+        "params_digest": sorted(provenance["params_digest"].items(), key=_by_stage),
+        "files": sorted(provenance["files"].items()),
+    }
+
+
+def _by_stage(pair: tuple[str, Any]) -> int:
+    return STAGES.index(pair[0]) if pair[0] in STAGES else len(STAGES)
+
+
+def commits(provenance: Mapping[str, Any]) -> str:
+    """The commit of the code; by stage where the stages ran on different ones."""
+    found = provenance.get("commits") or {"evaluate": provenance["commit"]}
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return ", ".join(f"{stage} {commit}" for stage, commit in found.items())
+
+
+def hardware_line(seen: Mapping[str, Any]) -> str:
+    """One line from a job's hardware block."""
+    parts = [str(seen["accelerator"])] if seen.get("accelerator") else []
+    if seen.get("processor"):
+        parts.append(f"{seen['processor']}, {seen.get('threads', seen.get('cores', '?'))} threads")
+    if seen.get("memory_gib"):
+        parts.append(f"{seen['memory_gib']} GiB")
+    return ", ".join(parts) or "not recorded"
+
+
+VERDICTS = {
+    "signal": "repeats agree beyond chance",
+    "noise": "repeats agree no better than chance",
+    "unknown": "cannot be told",
+}
+
+
+def stability(block: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a result's `search_stability` says, for the template; None for methods that rank nothing.
+
+    Gives per indicator its verdict in words and Kendall's tau between repeats, tau between the indicators, the warning
+    (or None), and a figure of tau by round (or None).
+    """
+    if not block or not block.get("verdict"):
+        return None
+    repeats = block.get("between_repeats") or {}
+    lines = [
+        {
+            "name": name.replace("_", " "),
+            "good": word == "signal",
+            "verdict": VERDICTS.get(word, word),
+            "tau": _tau(repeats.get(name)),
+        }
+        for name, word in block["verdict"].items()
+    ]
+    return {
+        "lines": lines,
+        "between_indicators": _tau(block.get("between_indicators")),
+        "warning": block.get("warning"),
+        "figure": _tau_figure(block.get("rounds") or []),
+    }
+
+
+def _tau(agreement: Mapping[str, float] | None) -> str | None:
+    if not agreement:
+        return None
+    value, low, high = (f"{agreement[name]:.2f}".replace("-", "−") for name in ("tau", "low", "high"))
+    return f"τ = {value} ({low} to {high})"
+
+
+def _tau_figure(rounds: Sequence[Mapping[str, Any]]) -> str | None:
+    """Kendall's tau by round, mean over search seeds, a line per indicator and one for their agreement; None for
+    fewer than two rounds."""
+    points: dict[str, dict[int, list[float]]] = {}
+    for item in rounds:
+        found = {name.replace("_", " "): tau for name, tau in item["between_repeats"].items()}
+        found["between indicators"] = item["between_indicators"]
+        for name, tau in found.items():
+            if tau is not None:
+                points.setdefault(name, {}).setdefault(item["round"], []).append(tau)
+    if len({item["round"] for item in rounds}) < 2:
+        return None
+    series = {
+        name: [(number, sum(taus) / len(taus)) for number, taus in sorted(by_round.items())]
+        for name, by_round in points.items()
+    }
+    return line_figure(series, "Agreement of rankings (Kendall's τ)", "round of the search", width=520)
