@@ -26,7 +26,7 @@ from pipeline.core.rng import torch_stream
 from pipeline.data import transforms
 from pipeline.data.prepared import PreparedSet
 from pipeline.evaluation.augmentation import augmented
-from pipeline.evaluation.networks import training_splits
+from pipeline.evaluation.networks import outputs_of, training_splits
 from pipeline.evaluation.schedules import drop_path_probability, learning_rate
 from pipeline.evaluation.settings import TrainConfig
 
@@ -50,12 +50,8 @@ class TrainingImages:
     @classmethod
     def of(cls, prepared: PreparedSet, config: TrainConfig) -> "TrainingImages":
         """All images of the splits that the configuration trains on."""
-        splits = training_splits(prepared, config)
-        classes = np.concatenate([prepared.classes_of(split) for split in splits])
-        rows = np.concatenate([prepared.rows_of_split(split) for split in splits])
-        output_of = np.full(len(prepared.class_names), -1)
-        output_of[classes] = np.arange(len(classes))
-        return cls(prepared, rows, torch.from_numpy(output_of[prepared.labels[rows]]))
+        rows = np.concatenate([prepared.rows_of_split(split) for split in training_splits(prepared, config)])
+        return cls(prepared, rows, torch.from_numpy(outputs_of(prepared, config)[prepared.labels[rows]]))
 
     def batch(self, chosen: Tensor, config: TrainConfig, augmentation: torch.Generator, device: torch.device) -> Tensor:
         """Augmented, normalised images, shape (n, 3, h, w)."""

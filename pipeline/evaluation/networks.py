@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from pipeline import spaces
@@ -27,6 +28,14 @@ def training_splits(prepared: PreparedSet, config: TrainConfig) -> tuple[str, ..
             "classes. Set train.use_trainval to false for it."
         )
     return (prepared.search_split, "validation")
+
+
+def outputs_of(prepared: PreparedSet, config: TrainConfig) -> np.ndarray:
+    """Class id -> output of a network that stands for it, shape (n_class_ids,); -1 for classes not trained on."""
+    classes = np.concatenate([prepared.classes_of(split) for split in training_splits(prepared, config)])
+    outputs = np.full(len(prepared.class_names), -1)
+    outputs[classes] = np.arange(len(classes))
+    return outputs
 
 
 def fresh_network(

@@ -1,4 +1,4 @@
-"""Means, intervals and paired comparisons of episode accuracies; every interval covers 95 %.
+"""Means, intervals and paired comparisons of accuracies; every interval covers 95 %.
 
 All functions take accuracies as fractions. An interval that the data cannot give (one value, say) is infinite, never 0.
 """
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.core.errors import DataError
+
+NORMAL_QUANTILE = 1.959963984540054
+"""Of probability 0.975."""
 
 
 def _checked(values: Sequence[float] | np.ndarray, what: str) -> np.ndarray:
@@ -46,6 +49,29 @@ def mean_ci95(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     if array.size == 1:
         return float(array[0]), math.inf
     return float(array.mean()), t_quantile(array.size - 1) * standard_error(array)
+
+
+def wilson_ci95(n_right: float, n: int) -> tuple[float, float]:
+    """95 % interval of a probability from `n_right` of `n` independent trials (Wilson, 1927).
+
+    Unlike the mean's t-interval it is right for few trials too and never empty: 0 of 10 gives (0, 0.28).
+
+    Args:
+        n_right: from 0 to n; may be a mean of several counts.
+
+    Returns:
+        (low, high) as fractions.
+
+    Raises DataError when there are no trials, or more right ones than trials.
+    """
+    if n < 1 or not 0 <= n_right <= n:
+        raise DataError(f"An interval needs at least one trial and 0 to n right ones; got {n_right} of {n}.")
+    share, spread = n_right / n, NORMAL_QUANTILE**2 / n
+    centre = share + spread / 2
+    half = math.sqrt(spread * share * (1 - share) + spread**2 / 4)
+    low, high = (centre - half) / (1 + spread), (centre + half) / (1 + spread)
+    # rounding must not shut out the share itself when none or all are right
+    return max(0.0, min(low, share)), min(1.0, max(high, share))
 
 
 def seeds_ci95(accuracies: Sequence[Sequence[float]]) -> tuple[float, float]:

@@ -1,100 +1,96 @@
-"""Join what trained classifiers reached with random architectures trained by the same recipe, into one result."""
+"""Test the trained networks on the test images of a classification set, beside the same networks untrained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from pipeline.core.artifacts import read_json, sha256, write_json, write_text
+from pipeline.core import artifacts
+from pipeline.core.config import build
+from pipeline.core.errors import DataError
 from pipeline.core.progress import say
-from pipeline.report.schema import check_classifier
-from pipeline.stages.common import read_params
-from pipeline.stages.compare import check_same_search, check_same_test, drawing, spent
+from pipeline.core.types import CLASSIFICATION
+from pipeline.evaluation.classification_test import Classified, classify, estimate, mean_and_interval, tops
+from pipeline.evaluation.networks import outputs_of
+from pipeline.evaluation.settings import TestConfig
+from pipeline.stages.trained import Trained, add_trained_arguments, size_of
 
-INPUTS = {
-    "measured": "accuracies of the method on the test images",
-    "control": "accuracies of the random control",
-    "genotype": "architectures the method found",
-    "search_cost": "cost of the search",
-    "train_cost": "cost of the training",
-}
-COPIED = (
-    "method", "dataset", "dataset_title", "budget", "seeds", "protocol", "accuracy", "untrained", "parameters", "flops",
-)  # fmt: skip
+SPLIT = "test"
 
 
 def add_arguments(parser) -> None:
-    for name, what in INPUTS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", required=True, metavar="FILE", help=what)
-    parser.add_argument("--params", required=True, metavar="FILE", help="frozen parameters of this job")
-    parser.add_argument("--out", required=True, metavar="FILE", help="the result, a JSON file")
-    parser.add_argument("--drawing", required=True, metavar="FILE", help="the cells of all architectures, an SVG file")
+    add_trained_arguments(parser)
+    parser.add_argument("--params", required=True, metavar="FILE", help="frozen parameters of the test")
+    parser.add_argument("--measured", required=True, metavar="FILE", help="where to write accuracies and intervals")
+    parser.add_argument("--accuracies", required=True, metavar="FILE", help="where to write each class's right images")
 
 
 def run(arguments) -> None:
-    frozen = read_params(arguments.params)
-    paths = {name: getattr(arguments, name) for name in INPUTS}
-    files = {name: read_json(path) for name, path in paths.items()}
-    check_same_test(files["measured"], files["control"])
-    check_same_search(files["measured"], files["genotype"])
-    write_text(arguments.drawing, drawing(files["genotype"]))
-    paths["drawing"] = arguments.drawing
-    result = joined(**files)
-    result["artifacts"] = dict(paths)
-    result["provenance"]["params_digest"]["contrast"] = frozen.digest
-    result["provenance"]["files"] = {path: sha256(path) for path in paths.values()}
-    check_classifier(result, arguments.out)
-    write_json(arguments.out, result)
-    own, other = (100 * of["accuracy"]["top1"]["mean"] for of in (result, result["control"]))
-    say(
-        f"{result['method']} on {result['dataset']}: {own:.2f} % of the test images, random architectures {other:.2f} %"
+    networks = Trained.read(arguments)
+    prepared, frozen = networks.prepared, networks.frozen
+    if prepared.kind != CLASSIFICATION:
+        raise DataError(
+            f"{prepared.name} is a few-shot data set: a network knows none of the classes it is tested on, so there is "
+            "no accuracy of its own classifier. Run the evaluate stage instead."
+        )
+    config = build(TestConfig, frozen.params["test"], "test")
+    found, untrained, sizes = measure(networks, config)
+    ks = tops(prepared.n_classes(SPLIT))
+    artifacts.write_csv(arguments.accuracies, class_table(networks, found, ks))
+    protocol = {
+        "setting": "classification",
+        "n_classes": prepared.n_classes(SPLIT),
+        "n_train_images": len(prepared.rows_of_split(prepared.search_split)),
+        "n_test_images": len(prepared.rows_of_split(SPLIT)),
+    }
+    measured = {
+        **networks.facts(protocol, sizes),
+        "accuracy": {f"top{k}": estimate(found, k) for k in ks},
+        "untrained": {f"top{k}": mean_and_interval(untrained, k) for k in ks},
+        "provenance": networks.provenance(),
+    }
+    artifacts.write_json(arguments.measured, measured)
+    say(spoken_result(measured))
+
+
+def measure(
+    networks: Trained, config: TestConfig
+) -> tuple[list[Classified], list[Classified], list[Mapping[str, int]]]:
+    """What each network made of the test images, trained and untrained; and their sizes."""
+    prepared = networks.prepared
+    rows, outputs = prepared.rows_of_split(SPLIT), outputs_of(prepared, networks.train)
+    found, untrained, sizes = [], [], []
+    for name, network, state in networks.networks():
+        sizes.append(size_of(network, prepared))
+        untrained.append(classify(networks.features(network, config.batch_size), rows, outputs, f"{name}, untrained"))
+        network.load_state_dict(state)
+        found.append(classify(networks.features(network, config.batch_size), rows, outputs, name))
+    return found, untrained, sizes
+
+
+def class_table(networks: Trained, found: Sequence[Classified], ks: Sequence[int]) -> pd.DataFrame:
+    """A row per architecture and class: its test images and those whose class is among the first k."""
+    names = networks.prepared.class_names
+    tables = []
+    for seed, one in zip(networks.seeds, found, strict=True):
+        classes = np.unique(one.classes)
+        counts = {"n_right" if k == 1 else f"n_right_top{k}": one.right(k) for k in ks}
+        columns: dict[str, Any] = {
+            "seed": seed,
+            "class": [names[label] for label in classes],
+            "n": np.bincount(one.classes)[classes],
+        }
+        columns |= {
+            name: np.bincount(one.classes[right], minlength=len(names))[classes] for name, right in counts.items()
+        }
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def spoken_result(measured: Mapping[str, Any]) -> str:
+    accuracies = ", ".join(
+        f"{name} {100 * block['mean']:.2f} % (untrained {100 * measured['untrained'][name]['mean']:.2f} %)"
+        for name, block in measured["accuracy"].items()
     )
-
-
-def joined(
-    measured: Mapping[str, Any],
-    control: Mapping[str, Any],
-    genotype: Mapping[str, Any],
-    search_cost: Mapping[str, Any],
-    train_cost: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The result as in workflow/schemas/classifier.schema.json, but for its files."""
-    facts = measured["provenance"]
-    jobs = {"search": search_cost, "train": train_cost, "test": facts}
-    return {
-        "schema_version": 1,
-        "kind": "trained",
-        **{name: measured[name] for name in COPIED},
-        "space": genotype["space"],
-        "control": {
-            "method": control["method"],
-            "n_architectures": len(control["seeds"]),
-            "accuracy": control["accuracy"],
-            "difference": difference(measured, control),
-        },
-        "genotypes": [{"seed": one["seed"], "text": one["genotype"]} for one in genotype["architectures"]],
-        "search_cost": spent(search_cost),
-        "training_cost": spent(train_cost),
-        "search_stability": genotype["stability"],
-        "provenance": {
-            **facts,
-            "params_digest": dict(facts["params_digest"]),
-            "hardware": {stage: seen["hardware"] for stage, seen in jobs.items()},
-            "commits": {stage: seen["commit"] for stage, seen in jobs.items()},
-            "command": f"snakemake --cores 4 --config budget={measured['budget']} -- "
-            f"results/{measured['method']}_{measured['dataset']}.json",
-        },
-    }
-
-
-def difference(measured: Mapping[str, Any], control: Mapping[str, Any]) -> dict[str, float | None]:
-    """Mean top-1 accuracy less that of the control, and the standard error over the networks of both (Welch).
-
-    The standard error is None where a side has one network: then nothing is known of how networks differ.
-    """
-    sides = [np.asarray(of["accuracy"]["top1"]["per_seed"], dtype=float) for of in (measured, control)]
-    errors = [side.var(ddof=1) / len(side) for side in sides if len(side) > 1]
-    return {
-        "mean": float(sides[0].mean() - sides[1].mean()),
-        "standard_error": float(np.sqrt(sum(errors))) if len(errors) == len(sides) else None,
-    }
+    return f"{measured['method']} on {measured['dataset']}: {accuracies}"

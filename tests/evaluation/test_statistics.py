@@ -14,6 +14,7 @@ from pipeline.evaluation.statistics import (
     paired_difference,
     relative_improvement,
     seeds_ci95,
+    wilson_ci95,
 )
 
 fractions = st.floats(0.0, 1.0)
@@ -30,6 +31,32 @@ def test_the_interval_is_the_t_interval_of_scipy(values):
     assert mean == pytest.approx(np.mean(values))
     assert mean - half == pytest.approx(low, abs=1e-12)
     assert mean + half == pytest.approx(high, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_of_a_share_is_wilsons_of_scipy(trials):
+    from scipy import stats
+
+    n_right, n = trials
+    expected = stats.binomtest(n_right, n).proportion_ci(0.95, method="wilson")
+    low, high = wilson_ci95(n_right, n)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert low <= n_right / n <= high and high > low
+
+
+def test_wilsons_interval_covers_the_truth_about_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    for share in (0.1, 0.5, 0.9):
+        counts = generator.binomial(50, share, 4000)
+        covered = [low <= share <= high for low, high in (wilson_ci95(int(count), 50) for count in counts)]
+        assert 0.93 < np.mean(covered) < 0.98
+
+
+@pytest.mark.parametrize(("n_right", "n"), [(0, 0), (-1, 5), (6, 5)])
+def test_impossible_counts_have_no_interval(n_right, n):
+    with pytest.raises(DataError, match="at least one trial"):
+        wilson_ci95(n_right, n)
 
 
 def test_six_hundred_episodes_give_nearly_the_normal_interval():

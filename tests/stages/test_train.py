@@ -52,11 +52,11 @@ def test_a_finished_training_leaves_no_checkpoint(undisturbed):
     assert not (undisturbed.folder / CHECKPOINT).exists()
 
 
-def kill_in_the_middle(project, delay):
+def kill_in_the_middle(project, delay, checkpoint=CHECKPOINT):
     """SIGKILL once an epoch is saved and `delay` seconds have passed; returns whether it came before the end."""
     process = project.start("train")
-    known = state_of(project)
-    while process.poll() is None and state_of(project) == known:
+    known = state_of(project, checkpoint)
+    while process.poll() is None and state_of(project, checkpoint) == known:
         time.sleep(0.01)
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
@@ -64,8 +64,8 @@ def kill_in_the_middle(project, delay):
     return process.returncode == -signal.SIGKILL
 
 
-def state_of(project):
-    path = project.folder / CHECKPOINT
+def state_of(project, checkpoint):
+    path = project.folder / checkpoint
     return path.stat().st_mtime_ns if path.exists() else None
 
 
