@@ -20,7 +20,7 @@ INDICATORS = ("coupled_ntk_condition", "linear_regions", "ntk_regression_error")
 SMALL = {
     "space": "nas_bench_201", "seeds": [0], "repeat": 2, "n_images": 6, "image_size": 8, "n_region_samples": 40,
     "channels": 2, "kernel_cells": 1, "population_size": 4, "tournament_size": 2, "n_cycles": 3, "n_steps": 6,
-    "prune_number": 3,
+    "prune_number": 3, "control": True,
 }  # fmt: skip
 
 
