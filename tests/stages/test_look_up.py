@@ -25,7 +25,9 @@ def write_inputs(folder, dataset="cifar10", space="nas_bench_201", digest="0" * 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.csv").write_text(
         "index,arch_str,cifar10_test,cifar100_test\n"
-        + "".join(f"{i},{text},{value},{value / 2}\n" for i, (text, value) in enumerate(zip(TEXTS, ACCURACIES)))
+        + "".join(
+            f"{i},{text},{value},{value / 2}\n" for i, (text, value) in enumerate(zip(TEXTS, ACCURACIES, strict=True))
+        )
     )
     facts = {
         "name": "NAS-Bench-201", "space": "nas_bench_201", "network": {"channels": 4, "n_cells": 3}, "source": "made",
