@@ -5,17 +5,18 @@ each image through the network as if alone: here the row of an image also holds 
 and the variance of the batch. The two are never mixed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.kernels.errors import KernelError
+from pipeline.kernels.folded import jacobian
 from pipeline.kernels.ntk import full_precision
 from pipeline.kernels.undisturbed import stand_ins, training_pass
 
 ROWS_PER_CALL = 16
-"""Cotangents that go back through the network together."""
+"""Cotangents that go back through the network together on an accelerator."""
 
 
 def all_weights_of(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -33,7 +34,7 @@ def coupled_gradients(
     images: Tensor,
     weights: Mapping[str, nn.Parameter] | None = None,
     *,
-    rows_per_call: int = ROWS_PER_CALL,
+    rows_per_call: int | None = None,
 ) -> dict[str, Tensor]:
     """Gradients (n p) of each image's sum of outputs in a training-mode pass of all images together, by weight.
 
@@ -42,20 +43,24 @@ def coupled_gradients(
         images: (n c h w).
         weights: what the gradients are taken in, by their names in the network, `all_weights_of` by default; those
             that take no part are left out.
-        rows_per_call: images whose gradients are computed together; 1 takes least memory.
+        rows_per_call: images whose gradients are computed together, by default as many as are fast; few take little
+            memory.
 
     Raises KernelError without images.
     """
     if len(images) == 0:
         raise KernelError(f"The images have the shape {tuple(images.shape)}; at least one image is needed.")
     chosen = stand_ins(all_weights_of(network) if weights is None else weights)
+    constants = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    images = images.detach()
+    on_processor = images.device.type == "cpu"
+    if on_processor and images.ndim == 4:
+        images = images.contiguous(memory_format=torch.channels_last)
     with torch.enable_grad(), full_precision(images):
-        outputs = training_pass(network, images.detach(), chosen).flatten(1).sum(1)
-        used = _taking_part(outputs, chosen)
-        if not used:
+        outputs = training_pass(network, images, {**constants, **chosen}).flatten(1).sum(1)
+        if not outputs.requires_grad:
             return {}
-        blocks = list(_blocks(outputs, list(used.values()), rows_per_call))
-    return {name: torch.cat(parts) for name, parts in zip(used, zip(*blocks, strict=True), strict=True)}
+        return (jacobian if on_processor else _jacobian_by_vmap)(outputs, chosen, rows_per_call)
 
 
 def coupled_rows(
@@ -63,7 +68,7 @@ def coupled_rows(
     images: Tensor,
     weights: Mapping[str, nn.Parameter] | None = None,
     *,
-    rows_per_call: int = ROWS_PER_CALL,
+    rows_per_call: int | None = None,
 ) -> Tensor:
     """The gradients of `coupled_gradients` side by side: a row (n p) for every image.
 
@@ -75,30 +80,19 @@ def coupled_rows(
     return torch.cat(list(gradients.values()), dim=1)
 
 
-def coupled_ntk(network: nn.Module, images: Tensor, *, rows_per_call: int = ROWS_PER_CALL) -> Tensor:
+def coupled_ntk(network: nn.Module, images: Tensor, *, rows_per_call: int | None = None) -> Tensor:
     """Kernel (n n) of `coupled_rows`, float64."""
     rows = coupled_rows(network, images, rows_per_call=rows_per_call).double()
     return rows @ rows.mT
 
 
-def _taking_part(outputs: Tensor, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    if not weights or not outputs.requires_grad:
-        return {}
-    found = torch.autograd.grad(outputs.sum(), list(weights.values()), retain_graph=True, allow_unused=True)
-    return {name: weights[name] for name, gradient in zip(weights, found, strict=True) if gradient is not None}
-
-
-def _blocks(outputs: Tensor, weights: list[Tensor], rows_per_call: int) -> Iterator[list[Tensor]]:
-    """Rows of the Jacobian, a few at a time, per weight; the graph is freed with the last."""
-    n = len(outputs)
-    for start in range(0, n, rows_per_call):
-        stop = min(start + rows_per_call, n)
-        last = stop == n
-        if stop - start == 1:
-            gradients = torch.autograd.grad(outputs[start], weights, retain_graph=not last)
-            yield [gradient.reshape(1, -1) for gradient in gradients]
-            continue
-        cotangents = torch.zeros(stop - start, n, dtype=outputs.dtype, device=outputs.device)
-        cotangents[torch.arange(stop - start), torch.arange(start, stop)] = 1
-        gradients = torch.autograd.grad(outputs, weights, cotangents, retain_graph=not last, is_grads_batched=True)
-        yield [gradient.flatten(1) for gradient in gradients]
+def _jacobian_by_vmap(outputs: Tensor, weights: dict[str, Tensor], rows_per_call: int | None) -> dict[str, Tensor]:
+    """What `jacobian` gives, by torch's own batched gradients; for devices on which launching work is what costs."""
+    n, names, leaves = len(outputs), list(weights), list(weights.values())
+    cotangents = torch.eye(n, dtype=outputs.dtype, device=outputs.device)
+    blocks = [
+        torch.autograd.grad(outputs, leaves, part, retain_graph=True, allow_unused=True, is_grads_batched=True)
+        for part in cotangents.split(rows_per_call or ROWS_PER_CALL)
+    ]
+    by_weight = zip(names, zip(*blocks, strict=True), strict=True)
+    return {name: torch.cat(parts).flatten(1) for name, parts in by_weight if parts[0] is not None}

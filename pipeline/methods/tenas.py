@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.core.config import BUDGETS, knob
 from pipeline.methods import METHODS
-from pipeline.recipes.measuring import SPACE_BY_DATASET, by_dataset, search_images
+from pipeline.recipes.measuring import CONTROL_BY_DATASET, SPACE_BY_DATASET, by_dataset, search_images
 from pipeline.recipes.supernet_pruning import PruningConfig, prune_supernet
 
 
@@ -31,7 +31,10 @@ class Config(PruningConfig):
     )
     channels: int | None = knob(None, "channels of the kernel network; null for 3 on nas_bench_201, 1 elsewhere", low=1)
     kernel_cells: int | None = knob(None, "its cells; null for 3 on nas_bench_201, 2 elsewhere", low=1)
-    control: bool = knob(True, "search at random too, with as many evaluations, and report what that finds")
+    control: bool = knob(
+        CONTROL_BY_DATASET,
+        "where results are looked up: search at random too, with as many evaluations, for comparison",
+    )
 
 
 @METHODS.register("tenas")

@@ -131,8 +131,7 @@ class SupernetScorer:
         proxies: by indicator name; what each needs and on which network it is meant to run are its attributes.
         networks: supernets by kind ("kernel", "coupled", "full", "thin"), on the device; their weights and masks are
             changed.
-        draw: `draw(needs, generator_seed)` gives the batch of a kind ("tasks", "images", "labelled", "patches"), on the
-            device.
+        draw: `draw(needs, generator_seed)` gives the batch of a kind, on the device (see `SearchImages`).
         chance: what is drawn anew for what.
     """
 
@@ -213,8 +212,18 @@ class SearchImages:
     n_query: int = 1
 
     def __call__(self, needs: str, seed: int) -> Any:
-        """A batch of one kind ("tasks", "images", "labelled", "patches"), on the device; a function of the seed."""
-        draws = {"tasks": self._tasks, "images": self._images, "labelled": self._labelled, "patches": self._patches}
+        """A batch of one kind, on the device; a function of the seed.
+
+        Args:
+            needs: "tasks", "images", "labelled", "patches", or "network" for a blank image of the size of the others.
+        """
+        draws = {
+            "tasks": self._tasks,
+            "images": self._images,
+            "labelled": self._labelled,
+            "patches": self._patches,
+            "network": self._blank,
+        }
         return draws[needs](seed)
 
     @functools.cached_property
@@ -253,6 +262,9 @@ class SearchImages:
         )
         tensors = ("images", "labels", "held_out_images", "held_out_labels")
         return dataclasses.replace(batch, **{name: getattr(batch, name).to(self.device) for name in tensors})
+
+    def _blank(self, seed: int) -> torch.Tensor:
+        return torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
 
     def _patches(self, seed: int) -> torch.Tensor:
         generator = torch_stream(seed, "patches")

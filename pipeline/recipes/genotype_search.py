@@ -13,7 +13,7 @@ from pipeline.core.progress import say
 from pipeline.core.rng import stream_seed, torch_stream
 from pipeline.recipes.equal_budget import random_control
 from pipeline.recipes.genotype_scoring import evaluator_of, indicators_of, scorers_of
-from pipeline.recipes.measuring import SPACE_BY_DATASET, by_dataset, search_images, space_that
+from pipeline.recipes.measuring import CONTROL_BY_DATASET, SPACE_BY_DATASET, by_dataset, search_images, space_that
 from pipeline.strategies.runner import Context, Found, run
 from pipeline.strategies.stability import summarise_genotypes
 
@@ -48,7 +48,10 @@ class GenotypeSearchConfig:
         "do as the published code does: torch's own initial weights, one batch for all repeats, held-out images from "
         "the test set; goes before init",
     )
-    control: bool = knob(True, "search at random too, with as many evaluations, and report what that finds")
+    control: bool = knob(
+        CONTROL_BY_DATASET,
+        "where results are looked up: search at random too, with as many evaluations, for comparison",
+    )
 
 
 def search_genotypes(

@@ -20,6 +20,11 @@ SPACE_BY_DATASET = by_dataset("darts_fewshot", dict.fromkeys(TABULAR_SETS, "nas_
 """NAS-Bench-201 where its accuracies are published, the space of DARTS on ImageNet, MetaNTK-NAS's for few-shot sets."""
 
 
+CONTROL_BY_DATASET = by_dataset(False, dict.fromkeys(TABULAR_SETS, True))
+"""Where results are looked up, a search has a random search with an equal budget as its control; elsewhere the control
+is `random`, trained by the same recipe."""
+
+
 def space_that(capability: str, name: str) -> Any:
     """The space called `name`. Raises CapabilityError when it lacks a capability, e.g. "prunes"."""
     from pipeline import spaces

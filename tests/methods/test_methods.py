@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import methods, spaces
+from pipeline import data, methods, spaces
 from pipeline.core.config import BUDGETS, build, resolve
 from pipeline.core.errors import CapabilityError, ScoreError
 from pipeline.recipes.supernet_pruning import SupernetEvaluator, chance_of, prune_supernet
@@ -21,7 +21,7 @@ SMALL = {
     "channels": 2, "image_size": 8, "repeat": 1, "prune_number": 6, "n_region_samples": 60, "tasks_per_batch": 1,
     "n_images": 4, "seeds": [0],
 }  # fmt: skip
-TAGS = (*BUDGETS, "miniimagenet", "tieredimagenet", "5cells", "8cells", "doublemnist")
+TAGS = (*BUDGETS, *data.names(), "5cells", "8cells")
 
 
 @pytest.fixture(scope="module")

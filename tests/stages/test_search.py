@@ -12,7 +12,7 @@ import time
 import pandas as pd
 import pytest
 
-from pipeline import methods, spaces
+from pipeline import data, methods, spaces
 from pipeline.core.artifacts import write_json
 from pipeline.core.config import resolve
 from tests import tiny_set
@@ -46,7 +46,7 @@ def job(folder: pathlib.Path, method: str, knobs: dict) -> list[str]:
     return arguments
 
 
-TAGS = ("8cells", "miniimagenet", "tieredimagenet")
+TAGS = ("8cells", *data.names())
 
 
 def output(folder: pathlib.Path, name: str) -> pathlib.Path:

@@ -1,7 +1,9 @@
 # How far each proxy can be trusted: scores of a sample against a table of accuracies.
 CARD = {
     "space": "|".join(GRID.tables),
-    "dataset": "|".join(sorted({name for names in GRID.tables.values() for name in names})),
+    "dataset": "|".join(
+        sorted({name for names in GRID.tables.values() for name in names})
+    ),
 }
 
 
@@ -12,10 +14,10 @@ rule score:
     output:
         scores="proxies/{space}_{dataset}/scores.csv",
         cost="proxies/{space}_{dataset}/cost.json",
-    wildcard_constraints:
-        **CARD,
     log:
         "logs/score_{space}_{dataset}.log",
+    wildcard_constraints:
+        **CARD,
     conda:
         "../envs/pipeline.yaml"
     threads: GRID.threads
@@ -49,10 +51,10 @@ rule rate:
             category="Proxies",
             labels={"space": "{space}", "data set": "{dataset}", "file": "page"},
         ),
-    wildcard_constraints:
-        **CARD,
     log:
         "logs/rate_{space}_{dataset}.log",
+    wildcard_constraints:
+        **CARD,
     conda:
         "../envs/pipeline.yaml"
     message:

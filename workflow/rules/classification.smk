@@ -1,12 +1,4 @@
 # Results on data sets of ordinary classification: looked up in a table of accuracies, or of classifiers trained here.
-def manifest_of(wildcards):
-    return PREPARED["manifest"].format(dataset=GRID.dataset_of(wildcards.stem))
-
-
-def table_of(wildcards, ending):
-    method, dataset = GRID.pairs["looked_up"][wildcards.stem]
-    (space,) = (name for name, datasets in GRID.tables.items() if dataset in datasets)
-    return f"data/tables/{space}.{ending}"
 
 
 rule look_up:
@@ -32,10 +24,10 @@ rule look_up:
             category="Architectures",
             labels={"search": "{stem}", "file": "cells"},
         ),
-    wildcard_constraints:
-        stem=GRID.pattern("looked_up"),
     log:
         "logs/look_up_{stem}.log",
+    wildcard_constraints:
+        stem=GRID.pattern("looked_up"),
     conda:
         "../envs/pipeline.yaml"
     message:
@@ -56,10 +48,10 @@ rule test:
     output:
         measured="results/measured/{method}_{dataset}.json",
         accuracies="results/classes/{method}_{dataset}.csv",
-    wildcard_constraints:
-        dataset=GRID.classification_pattern,
     log:
         "logs/test_{method}_{dataset}.log",
+    wildcard_constraints:
+        dataset=GRID.classification_pattern,
     conda:
         "../envs/pipeline.yaml"
     threads: GRID.threads
@@ -93,10 +85,10 @@ rule contrast:
             category="Architectures",
             labels={"search": "{stem}", "file": "cells"},
         ),
-    wildcard_constraints:
-        stem=GRID.pattern("trained"),
     log:
         "logs/contrast_{stem}.log",
+    wildcard_constraints:
+        stem=GRID.pattern("trained"),
     conda:
         "../envs/pipeline.yaml"
     message:
@@ -119,10 +111,10 @@ rule report_lookups:
             labels={"search": "all", "file": "report"},
         ),
         table="results/{space}.csv",
-    wildcard_constraints:
-        space="|".join(GRID.tables),
     log:
         "logs/report_lookups_{space}.log",
+    wildcard_constraints:
+        space="|".join(GRID.tables),
     conda:
         "../envs/pipeline.yaml"
     message:

@@ -22,3 +22,13 @@ PREPARED_ARGUMENTS = (
 wildcard_constraints:
     dataset=GRID.dataset_pattern,
     method=GRID.method_pattern,
+
+
+def manifest_of(wildcards):
+    return PREPARED["manifest"].format(dataset=GRID.dataset_of(wildcards.stem))
+
+
+def table_of(wildcards, ending):
+    method, dataset = GRID.pairs["looked_up"][wildcards.stem]
+    (space,) = (name for name, datasets in GRID.tables.items() if dataset in datasets)
+    return f"data/tables/{space}.{ending}"

@@ -31,10 +31,10 @@ rule evaluate:
     output:
         measured="results/measured/{method}_{dataset}.json",
         accuracies="results/episodes/{method}_{dataset}.csv",
-    wildcard_constraints:
-        dataset=GRID.few_shot_pattern,
     log:
         "logs/evaluate_{method}_{dataset}.log",
+    wildcard_constraints:
+        dataset=GRID.few_shot_pattern,
     conda:
         "../envs/pipeline.yaml"
     threads: GRID.threads
@@ -74,10 +74,10 @@ rule compare:
             category="Architectures",
             labels={"method": "{method}", "data set": "{dataset}", "file": "cells"},
         ),
-    wildcard_constraints:
-        dataset=GRID.few_shot_pattern,
     log:
         "logs/compare_{method}_{dataset}.log",
+    wildcard_constraints:
+        dataset=GRID.few_shot_pattern,
     conda:
         "../envs/pipeline.yaml"
     message:
