@@ -61,12 +61,13 @@ def network_of(name, dataset, n_classes, **more):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "n_classes", "expected"), [("cifar10", 10, 3_349_342), ("imagenet", 1000, 4_718_752)]
+    ("dataset", "n_classes", "expected", "published"),
+    [("cifar10", 10, 3_349_342, 3.3e6), ("imagenet", 1000, 4_718_752, 4.7e6)],
 )
-def test_the_second_order_genotype_of_darts_has_its_known_number_of_parameters_to_the_last_one(
-    dataset, n_classes, expected
-):
-    assert count_parameters(network_of("DARTS_V2", dataset, n_classes)) == expected
+def test_the_second_order_genotype_of_darts_has_its_published_parameters(dataset, n_classes, expected, published):
+    found = count_parameters(network_of("DARTS_V2", dataset, n_classes))
+    assert found == pytest.approx(published, abs=0.05e6)
+    assert found == expected
 
 
 def test_the_architecture_that_te_nas_found_on_imagenet_has_the_published_parameters():
@@ -75,7 +76,7 @@ def test_the_architecture_that_te_nas_found_on_imagenet_has_the_published_parame
 
 
 # the paper's table says 3.8 million for CIFAR-10; the genotype released as TENAS_cifar10 has 4.14 at the same 36
-# channels and 20 cells at which the count of DARTS comes out exactly, so it is not the (only) network of that row
+# channels and 20 cells at which the count of DARTS is right, so it is not the (only) network of that row
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

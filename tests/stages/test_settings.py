@@ -72,7 +72,12 @@ def test_the_paper_budget_is_the_published_recipe(config):
     search = files["search_metantk_miniimagenet.json"]["params"]["search"]
     published = {"algorithm": "maml", "inner_lr_time": 1000.0, "reg_coef": 1e-3, "repeat": 3, "prune_number": 1}
     assert {name: search[name] for name in published} == published
-    assert files["search_metantk_miniimagenet.json"]["params"]["network"] == {"channels": 48, "n_cells": 5}
+    assert files["search_metantk_miniimagenet.json"]["params"]["network"] == {
+        "channels": 48,
+        "n_cells": 5,
+        "stem": "plain",
+        "stem_multiplier": 1,
+    }
 
 
 def test_the_paper_budget_with_eight_cells_is_the_published_recipe_of_eight_cells(config):
@@ -86,6 +91,40 @@ def test_the_paper_budget_with_eight_cells_is_the_published_recipe_of_eight_cell
     assert (train["miniimagenet"]["batch_size"], train["tieredimagenet"]["batch_size"]) == (40, 56)
 
 
+def test_the_paper_budget_trains_classifiers_at_the_published_size_and_length(config):
+    files = Freezer(changed(config, "budget", "paper")).files
+    for dataset, size, epochs in (("cifar10", (36, 20), 600), ("cifar100", (36, 20), 600), ("imagenet", (48, 14), 250)):
+        params = files[f"train_metantk_{dataset}.json"]["params"]
+        assert (params["network"]["channels"], params["network"]["n_cells"]) == size
+        assert params["train"]["epochs"] == epochs
+        tested = files[f"test_metantk_{dataset}.json"]["params"]
+        assert {name: tested[name] for name in ("network", "train")} == params
+
+
+def test_the_number_of_cells_that_rows_may_name_is_that_of_the_data_sets_own_network(config):
+    config = changed(changed(config, "budget", "paper"), "train", "decay", {"paper": 0.1, "paper/20cells": 0.2})
+    freezer = Freezer(config)
+    assert (freezer.n_cells("cifar10"), freezer.n_cells("imagenet"), freezer.n_cells("miniimagenet")) == (20, 14, 5)
+    decay = {
+        name: freezer.files[f"train_metantk_{name}.json"]["params"]["train"]["decay"]
+        for name in ("cifar10", "imagenet", "miniimagenet")
+    }
+    assert decay == {"cifar10": 0.2, "imagenet": 0.1, "miniimagenet": 0.1}
+
+
+def test_a_number_of_cells_set_for_one_data_set_brings_its_rows_for_that_one_alone(config):
+    cells = {"laptop": 5, "gpu": 5, "paper": 5, "laptop/miniimagenet": 8}
+    files = Freezer(changed(config, "network", "n_cells", cells)).files
+    search = {name: files[f"search_metantk_{name}.json"]["params"]["search"] for name in IMAGENETS}
+    assert [search[name]["algorithm"] for name in IMAGENETS] == ["anil", "maml"]
+
+
+def test_a_number_of_cells_that_depends_on_itself_is_refused(config):
+    cells = {"laptop": 5, "gpu": 5, "paper": 5, "laptop/5cells": 8}
+    with pytest.raises(ConfigError, match="depends on itself"):
+        Freezer(changed(config, "network", "n_cells", cells)).n_cells("miniimagenet")
+
+
 def test_one_key_changes_the_parameters_of_just_the_jobs_that_use_it(config):
     before = Freezer(config).files
     after = Freezer(changed(config, "evaluate", "n_resamples", 70)).files
@@ -93,7 +132,9 @@ def test_one_key_changes_the_parameters_of_just_the_jobs_that_use_it(config):
     after = Freezer(changed(config, "search", "metantk", "repeat", 9)).files
     assert difference(before, after) == {name for name in before if name.startswith("search_metantk_")}
     after = Freezer(changed(config, "train", "epochs", 3)).files
-    assert {name.split("_")[0] for name in difference(before, after)} == {"train", "evaluate"}
+    assert {name.split("_")[0] for name in difference(before, after)} == {"train", "evaluate", "test"}
+    after = Freezer(changed(config, "test", "batch_size", 70)).files
+    assert {name.split("_")[0] for name in difference(before, after)} == {"test"}
 
 
 def test_a_row_of_another_budget_changes_nothing(config):
@@ -181,3 +222,5 @@ def test_the_printed_knobs_are_the_defaults_of_params_yaml(config, capsys):
     assert main(["knobs"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert set(printed) == {*SECTIONS, "search"} and set(printed["search"]) == set(methods.names())
+    for name in SECTIONS:
+        assert printed[name] == config[name], name
