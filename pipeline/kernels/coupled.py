@@ -16,7 +16,7 @@ from pipeline.kernels.ntk import full_precision
 from pipeline.kernels.undisturbed import stand_ins, training_pass
 
 ROWS_PER_CALL = 16
-"""Cotangents that go back through the network together on an accelerator."""
+"""Directions that go through the network together by torch's own vmap."""
 
 
 def all_weights_of(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -51,16 +51,12 @@ def coupled_gradients(
     if len(images) == 0:
         raise KernelError(f"The images have the shape {tuple(images.shape)}; at least one image is needed.")
     chosen = stand_ins(all_weights_of(network) if weights is None else weights)
-    constants = {name: parameter.detach() for name, parameter in network.named_parameters()}
-    images = images.detach()
-    on_processor = images.device.type == "cpu"
-    if on_processor and images.ndim == 4:
-        images = images.contiguous(memory_format=torch.channels_last)
+    images, constants = _laid_out(images), _constants(network)
     with torch.enable_grad(), full_precision(images):
         outputs = training_pass(network, images, {**constants, **chosen}).flatten(1).sum(1)
         if not outputs.requires_grad:
             return {}
-        return (jacobian if on_processor else _jacobian_by_vmap)(outputs, chosen, rows_per_call)
+        return (jacobian if images.device.type == "cpu" else _jacobian_by_vmap)(outputs, chosen, rows_per_call)
 
 
 def coupled_rows(
@@ -80,10 +76,45 @@ def coupled_rows(
     return torch.cat(list(gradients.values()), dim=1)
 
 
+def coupled_products(network: nn.Module, images: Tensor, directions: Mapping[str, Tensor]) -> Tensor:
+    """Products (n k) of the rows of `coupled_gradients` with k directions, without the rows.
+
+    By forward mode: k passes, where the rows take n. The same in exact arithmetic.
+
+    Args:
+        network: as in `coupled_gradients`.
+        images: (n c h w).
+        directions: (k *weight) by the name of the weight; those not named stay as they are.
+    """
+    images, constants = _laid_out(images), _constants(network)
+    start = {name: constants[name] for name in directions}
+
+    def outputs(weights: dict[str, Tensor]) -> Tensor:
+        return training_pass(network, images, {**constants, **weights}).flatten(1).sum(1)
+
+    def product(direction: dict[str, Tensor]) -> Tensor:
+        return torch.func.jvp(outputs, (start,), (direction,))[1]
+
+    with torch.no_grad(), full_precision(images):
+        found = torch.func.vmap(product, chunk_size=ROWS_PER_CALL)(dict(directions))
+    return found.mT
+
+
 def coupled_ntk(network: nn.Module, images: Tensor, *, rows_per_call: int | None = None) -> Tensor:
     """Kernel (n n) of `coupled_rows`, float64."""
     rows = coupled_rows(network, images, rows_per_call=rows_per_call).double()
     return rows @ rows.mT
+
+
+def _constants(network: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach() for name, parameter in network.named_parameters()}
+
+
+def _laid_out(images: Tensor) -> Tensor:
+    """The images as the passes want them: on a CPU with the channels last, where few channels are fastest."""
+    images = images.detach()
+    on_processor = images.device.type == "cpu" and images.ndim == 4
+    return images.contiguous(memory_format=torch.channels_last) if on_processor else images
 
 
 def _jacobian_by_vmap(outputs: Tensor, weights: dict[str, Tensor], rows_per_call: int | None) -> dict[str, Tensor]:

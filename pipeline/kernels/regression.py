@@ -36,14 +36,30 @@ def regression_error(
     largest = int(torch.cat([labels, held_out_labels]).max())
     if largest >= n_classes:
         raise KernelError(f"There is a label {largest}; labels must be below n_classes, {n_classes}.")
-    rows, held_out_rows = rows.double(), held_out_rows.double()
-    gram = rows @ rows.mT
-    targets, wanted = (_centred(one, n_classes).to(gram.device) for one in (labels, held_out_labels))
-    spectrum = torch.linalg.eigvalsh(gram)
-    if not bool(gram.isfinite().all()) or spectrum[0] <= len(gram) * torch.finfo(torch.float64).eps * spectrum[-1]:
+    weights = regression_weights(rows, labels, n_classes)
+    if weights is None:
         return math.inf
-    predicted = (held_out_rows @ rows.mT) @ torch.linalg.solve(gram, targets)
-    return float((predicted - wanted).square().sum(1).mean())
+    return prediction_error(held_out_rows.double() @ weights, held_out_labels, n_classes)
+
+
+def regression_weights(rows: Tensor, labels: Tensor, n_classes: int) -> Tensor | None:
+    """J' (J J')^-1 Y, (p n_classes) float64: the least-norm linear map that gives the rows their centred labels.
+
+    None where J J' is singular to working precision. Columns sum to zero over the classes.
+    """
+    rows = rows.double()
+    gram = rows @ rows.mT
+    targets = _centred(labels, n_classes).to(gram.device)
+    spectrum = torch.linalg.eigvalsh(gram) if bool(gram.isfinite().all()) else None
+    if spectrum is None or spectrum[0] <= len(gram) * torch.finfo(torch.float64).eps * spectrum[-1]:
+        return None
+    return rows.mT @ torch.linalg.solve(gram, targets)
+
+
+def prediction_error(predicted: Tensor, labels: Tensor, n_classes: int) -> float:
+    """Squared error of predictions (m n_classes), summed over classes, mean over images; labels as above."""
+    wanted = _centred(labels, n_classes).to(predicted.device)
+    return float((predicted.double() - wanted).square().sum(1).mean())
 
 
 def _centred(labels: Tensor, n_classes: int) -> Tensor:

@@ -32,14 +32,23 @@ class CoupledRows:
     @property
     def cell_weights(self) -> Tensor:
         """(n q) of the images, in those of the cells only."""
-        cells = {name: part for name, part in self._gradients.items() if name in self._cells}
-        return _side_by_side(cells, len(self.batch.images))
+        return _side_by_side(self._of_cells, len(self.batch.images))
+
+    def held_out_products(self, directions: Tensor) -> Tensor:
+        """(m k): the rows of the held-out images in the weights of the cells, times directions (q k)."""
+        images = self.batch.held_out_images
+        if 4 * directions.shape[1] > len(images):
+            rows = kernels.coupled_gradients(self.network, images, self._cells)
+            return _side_by_side(rows, len(images)).double() @ directions
+        sizes = [self._cells[name].numel() for name in self._of_cells]
+        parts = directions.mT.to(images.dtype).split(sizes, dim=1)
+        by_name = zip(self._of_cells, parts, strict=True)
+        shaped = {name: part.unflatten(1, self._cells[name].shape) for name, part in by_name}
+        return kernels.coupled_products(self.network, images, shaped)
 
     @functools.cached_property
-    def held_out_cell_weights(self) -> Tensor:
-        """(m q) of the held-out images, in the weights of the cells."""
-        images = self.batch.held_out_images
-        return _side_by_side(kernels.coupled_gradients(self.network, images, self._cells), len(images))
+    def _of_cells(self) -> dict[str, Tensor]:
+        return {name: part for name, part in self._gradients.items() if name in self._cells}
 
     @functools.cached_property
     def _cells(self) -> dict[str, nn.Parameter]:

@@ -1,5 +1,6 @@
 """Error of kernel regression with the cells' tangent kernel on held-out images."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,10 +39,12 @@ class NtkRegressionError:
     def of(self, rows: CoupledRows) -> float:
         """The same, of rows that other proxies may use too."""
         batch = rows.batch
-        return kernels.regression_error(
-            rows.cell_weights,
-            batch.labels,
-            rows.held_out_cell_weights,
-            batch.held_out_labels,
-            batch.n_classes,
-        )
+        weights = kernels.regression_weights(rows.cell_weights, batch.labels, batch.n_classes)
+        if weights is None:
+            return math.inf
+        # classes without an image have nothing to foretell, and the predictions of an image sum to zero
+        present = batch.labels.unique()
+        first = rows.held_out_products(weights[:, present[:-1].to(weights.device)]).double()
+        predicted = first.new_zeros(len(first), batch.n_classes)
+        predicted[:, present] = torch.cat([first, -first.sum(1, keepdim=True)], dim=1)
+        return kernels.prediction_error(predicted, batch.held_out_labels, batch.n_classes)
