@@ -11,6 +11,7 @@ the rows that apply the one with most tags counts.
 import dataclasses
 import types
 import typing
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ def knob(
     choices: Collection[Any] | None = None,
     low: float | None = None,
     high: float | None = None,
+    may_be_empty: bool = False,
 ) -> Any:
     """A field of a configuration dataclass.
 
@@ -34,8 +36,9 @@ def knob(
         help: one sentence; shown by `python -m pipeline knobs`.
         choices: the allowed values.
         low, high: inclusive bounds of a number (or of each number of a tuple).
+        may_be_empty: whether a tuple may hold nothing.
     """
-    metadata = {"help": help, "choices": choices, "low": low, "high": high, "table": None}
+    metadata = {"help": help, "choices": choices, "low": low, "high": high, "empty": may_be_empty, "table": None}
     if isinstance(default, Mapping):
         metadata["table"] = dict(default)
         default = default["laptop"]
@@ -108,6 +111,12 @@ def build(cls: type, values: Mapping[str, Any], where: str | None = None) -> Any
 
 def _check(value: Any, hint: Any, metadata: Mapping[str, Any], place: str) -> Any:
     value = _convert(value, hint, place)
+    if isinstance(value, tuple):
+        if not value and not metadata.get("empty"):
+            raise ConfigError(f"{place} is an empty list; at least one entry is needed.")
+        twice = [item for item, count in Counter(value).items() if count > 1]
+        if twice:
+            raise ConfigError(f"{place} holds {twice[0]!r} more than once.")
     choices, low, high = (metadata.get(name) for name in ("choices", "low", "high"))
     if choices is not None and value is not None and value not in choices:
         raise ConfigError(f"{place} is {value!r}; allowed: {', '.join(map(str, choices))}.")

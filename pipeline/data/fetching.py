@@ -63,7 +63,7 @@ def fetch(dataset, name: str, out: PathLike, *, mirror: PathLike | None = None) 
     layout, found = find(dataset, name, mirror, waiting)
     write_raw(out, layout.name, found)
     shutil.rmtree(waiting, ignore_errors=True)
-    variants = [one.name for one in found if not one.official]
+    variants = [one.name for one in found if not one.official and one.origin != "user"]
     say(f"{name}: {', '.join(one.name for one in found)} -> {out}")
     if variants:
         say(f"{name}: not the official {', '.join(variants)} but a mirror's variant; results will say so")
@@ -176,9 +176,9 @@ def _own_file(source, mirror: Mirror | None) -> Found:
         listing = list(folder_listing(path))
         if not listing:
             raise DataError(f"The folder {path} is empty. It must hold one sub-folder of images per class.")
-        return Found(source, path, source.folder, "user", True, listing_digest(listing))
+        return Found(source, path, source.folder, "user", False, listing_digest(listing))
     if path.is_file():
-        return Found(source, path, path.name, "user", True, checksums(path)["sha256"])
+        return Found(source, path, path.name, "user", False, checksums(path)["sha256"])
     raise DataError(f"{path} does not exist. Correct `path` of this folder under data.folders in params.yaml.")
 
 
@@ -246,6 +246,12 @@ def folder_listing(folder: pathlib.Path) -> Iterator[tuple[str, str]]:
     """(name, SHA-256) of the files of a folder, sorted by name."""
     for name, path in track(list(folder_files(folder)), f"checking {folder.name}"):
         yield name, checksums(path)["sha256"]
+
+
+def folder_sizes(folder: pathlib.Path) -> Iterator[tuple[str, int]]:
+    """(name, bytes) of the files of a folder, sorted by name; their content is not read."""
+    for name, path in folder_files(folder):
+        yield name, path.stat().st_size
 
 
 def listing_digest(listing: Sequence[tuple[str, str]]) -> str:

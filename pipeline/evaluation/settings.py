@@ -139,6 +139,7 @@ class TrainConfig:
         },
         "step schedule: epochs after which the learning rate is multiplied by decay",
         low=1,
+        may_be_empty=True,
     )
     decay: float = knob(0.1, "step schedule: factor at each milestone", low=0, high=1)
     floor: float = knob(

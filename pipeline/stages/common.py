@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,8 @@ class Frozen:
 
     Attributes:
         params: resolved knobs, one dict per section for stages that use several.
-        seed: run seed, from which every random stream is derived.
+        budget: None for stages that work alike under all.
+        seed: run seed, from which every random stream is derived; None for stages that draw nothing.
         code: digest of the code the stage can reach.
         digest: SHA-256 over all of the above; names the job's configuration in artifacts and checkpoints.
     """
@@ -28,8 +30,8 @@ class Frozen:
     stage: str
     dataset: str
     method: str | None
-    budget: str
-    seed: int
+    budget: str | None
+    seed: int | None
     params: dict[str, Any]
     code: str
     digest: str = field(default="")
@@ -81,6 +83,15 @@ def machine() -> Machine:
     settings = read_json(MACHINE) if MACHINE.exists() else {}
     mirror = os.environ.get(MIRROR_VARIABLE) or settings.get("mirror")
     return Machine(mirror=mirror, device=settings.get("device", "auto"), threads=int(settings.get("threads", 0)))
+
+
+def data_standing(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a provenance says about the images of a prepared set: official, or what else they are."""
+    if manifest["official"]:
+        return {"official_data": True}
+    own = any(source["origin"] == "user" for source in manifest["sources"])
+    variant = "the user's own images" if own else "a mirror's variant of the data, not the official files"
+    return {"official_data": False, "data_variant": variant}
 
 
 def checkpoint_path(stage: str, *names: str) -> pathlib.Path:

@@ -15,7 +15,7 @@ from pipeline.core.device import n_cores
 from pipeline.core.errors import ConfigError, UnknownNameError
 from pipeline.core.types import FEW_SHOT
 from pipeline.data.published_tables import TABLES
-from pipeline.stages.freeze import freeze
+from pipeline.stages.freeze import freeze, remember
 from pipeline.stages.settings import CONTROL, METHOD_STAGES, Freezer, classification, grid
 from pipeline.stages.track import refresh
 
@@ -141,10 +141,18 @@ def stems(first: Iterable[str], second: Iterable[str]) -> list[str]:
 
 
 def record(workflow) -> None:
-    """Tell DVC which files this run of Snakemake made. A failure to do so never fails the run: it is said."""
-    files = sorted({str(file) for job in workflow.dag.finished_jobs for file in job.output})
-    if not files or not os.path.isdir(".dvc"):
+    """Remember which files this run made with which parameters, and tell DVC, whose failure never fails the run."""
+    finished = list(workflow.dag.finished_jobs)
+    files = sorted({str(file) for job in finished for file in job.output})
+    if not files:
         return
+    if os.path.isdir(".dvc"):
+        commit(files)
+    remember((str(job.input.params), list(map(str, job.output))) for job in finished if job.output)
+
+
+def commit(files: list[str]) -> None:
+    """Record files in dvc.lock, in a process of its own."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as listing:
         json.dump(files, listing)
         listing.flush()

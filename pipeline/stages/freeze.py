@@ -4,12 +4,17 @@ Both Snakemake and DVC depend on these files and never on params.yaml, so that c
 that use it, under either tool.
 """
 
+import os
 import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from pipeline.core.artifacts import to_json, write_text
+from pipeline.core.artifacts import read_json, sha256, to_json, write_text
 from pipeline.core.progress import say
 from pipeline.stages.common import FROZEN, MACHINE
 from pipeline.stages.settings import PARAMS, Freezer, load, machine_settings
+
+MADE = pathlib.Path("build/made.json")
 
 
 def write_if_changed(path: pathlib.Path, text: str) -> bool:
@@ -27,11 +32,41 @@ def freeze(freezer: Freezer, root: pathlib.Path = FROZEN, machine: pathlib.Path 
     wanted = {name: to_json(content) for name, content in freezer.files.items()}
     write_if_changed(machine, to_json(machine_settings(freezer.config)))
     changed = [name for name, text in wanted.items() if write_if_changed(root / name, text)]
+    made = read_json(MADE) if changed and MADE.exists() else {}
+    for name in changed:
+        restore_age(root / name, made.get(name))
     for path in root.glob("*.json"):
         if path.name not in wanted:
             path.unlink()
             changed.append(path.name)
     return changed
+
+
+def remember(jobs: Iterable[tuple[str, Iterable[str]]]) -> None:
+    """Note with which parameters the outputs of finished jobs were made, each job as (parameter file, outputs)."""
+    made = read_json(MADE) if MADE.exists() else {}
+    for params, outputs in jobs:
+        made[pathlib.Path(params).name] = {"sha256": sha256(params), "outputs": {path: state(path) for path in outputs}}
+    write_text(MADE, to_json(made))
+
+
+def restore_age(params: pathlib.Path, made: Mapping[str, Any] | None) -> None:
+    """Make parameters that came back look older than the outputs made with them, which are then as good as new.
+
+    Only where the outputs are still the files that were made with just these parameters.
+    """
+    if not made or not params.exists() or sha256(params) != made["sha256"]:
+        return
+    present = {path: state(path) for path in made["outputs"] if os.path.exists(path)}
+    if present == made["outputs"]:
+        before = min(mtime for mtime, _ in present.values()) - 1
+        os.utime(params, ns=(before, before))
+
+
+def state(path: str | os.PathLike) -> list[int]:
+    """Time stamp in nanoseconds, and size."""
+    seen = os.stat(path)
+    return [seen.st_mtime_ns, seen.st_size]
 
 
 def is_current(params: pathlib.Path = PARAMS, root: pathlib.Path = FROZEN) -> bool:

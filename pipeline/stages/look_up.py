@@ -20,7 +20,7 @@ from pipeline.nets.cost import count_multiply_adds, count_parameters
 from pipeline.report.drawing import draw_architectures
 from pipeline.report.lookups import lookup_row
 from pipeline.report.schema import check_lookup
-from pipeline.stages.common import read_params
+from pipeline.stages.common import data_standing, read_params
 from pipeline.strategies.indicators import best_by_ranks
 
 PART = "test"
@@ -114,7 +114,7 @@ def looked_up(
             "hardware": {"search": cost["hardware"]},
             "params_digest": {"search": genotype["params_digest"]},
             "data_digest": genotype["data_digest"],
-            "official_data": bool(manifest["official"]),
+            **data_standing(manifest),
             "table": {name: facts[name] for name in ("source", "sha256", "official", "lacks")},
             "command": f"snakemake --cores 4 --config budget={genotype['budget']} -- "
             f"results/{genotype['method']}_{dataset}.json",

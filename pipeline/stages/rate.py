@@ -17,7 +17,7 @@ from pipeline.data.accuracy_tables import AccuracyTable, read_compact_csv
 from pipeline.evaluation.rank_quality import TOP_FRACTION, oriented, rank_quality, seed_variance
 from pipeline.report.cards import published_beside, render_card
 from pipeline.report.schema import check_card
-from pipeline.stages.common import Frozen, read_params
+from pipeline.stages.common import Frozen, data_standing, read_params
 from pipeline.strategies.indicators import rank_sums
 
 PART = "test"
@@ -144,7 +144,7 @@ def rated(
             "hardware": {"score": cost["hardware"]},
             "params_digest": {"score": cost["params_digest"], "rate": frozen.digest},
             "data_digest": cost["data_digest"],
-            "official_data": bool(manifest["official"]),
+            **data_standing(manifest),
             "table": {name: facts[name] for name in ("source", "sha256", "official", "lacks")},
             "command": f"snakemake --cores 4 --config budget={frozen.budget} -- "
             f"results/proxies_{space}_{frozen.dataset}.json",

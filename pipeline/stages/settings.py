@@ -8,25 +8,30 @@ import itertools
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import yaml
 
-from pipeline import data, methods
+from pipeline import data, methods, spaces
+from pipeline.core.artifacts import digest, read_json, sha256
 from pipeline.core.code import PACKAGE, CodeIndex
 from pipeline.core.config import BUDGETS, build, resolve
 from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError
 from pipeline.core.types import FEW_SHOT
+from pipeline.data.fetching import folder_sizes
 from pipeline.data.published_tables import TABLES
 from pipeline.data.settings import FetchConfig, PrepareConfig
 from pipeline.episodes.settings import EpisodesConfig
 from pipeline.evaluation.settings import EvaluateConfig, NetworkConfig, TestConfig, TrainConfig
 from pipeline.recipes.proxy_scores import RateConfig, ScoreConfig
+from pipeline.stages.common import FROZEN
 
 PARAMS = pathlib.Path("params.yaml")
+ROWS, LOOKUPS = pathlib.Path("results/rows"), pathlib.Path("results/lookups")
 CODE_CACHE = pathlib.Path("build/code.json")
 CONTROL = "random"
+DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 FOLDER_FAMILY = "image_folder"
 TOP_LEVEL = (
     "budget", "seed", "grid", "classification", "compute", "data", "prepare", "episodes", "network", "search", "train",
@@ -42,6 +47,9 @@ SECTIONS = {
     "score": ScoreConfig,
     "rate": RateConfig,
 }
+# stages that the budget reaches through their knobs alone, and stages that draw nothing
+WITHOUT_BUDGET = ("fetch", "prepare", "episodes", "table")
+WITHOUT_SEED = ("fetch", "prepare", "table")
 # sections of params.yaml that each stage's frozen file carries
 DATA_STAGES = {"prepare": ("prepare",), "episodes": ("episodes",)}
 METHOD_STAGES = {
@@ -103,7 +111,7 @@ def grid(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     Raises ConfigError or UnknownNameError.
     """
     found = lists(config, "grid", {"datasets": known_datasets(config), "methods": methods.names()})
-    if found["methods"] and CONTROL not in found["methods"]:
+    if found["datasets"] and CONTROL not in found["methods"]:
         raise ConfigError(f"grid.methods must hold '{CONTROL}': every result stands beside its random control.")
     return found["datasets"], found["methods"]
 
@@ -158,6 +166,9 @@ def check_top_level(config: Mapping[str, Any]) -> None:
         for key in config.get(section) or {}:
             if key not in keys:
                 raise UnknownNameError(f"key in {section}:", key, keys)
+    device = (config.get("compute") or {}).get("device", "auto")
+    if not re.fullmatch(DEVICES, str(device)):
+        raise ConfigError(f"compute.device is {device!r}; allowed: auto, cpu, cuda, cuda:N (a number), mps.")
     threads = (config.get("compute") or {}).get("threads", 0)
     if not isinstance(threads, int) or threads < 0:
         raise ConfigError(f"compute.threads is {threads!r}; a whole number is needed, 0 for all cores.")
@@ -187,6 +198,11 @@ def names_in(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for inner in value:
             yield from names_in(inner)
+
+
+def other_rows(folder: pathlib.Path, stems: Collection[str]) -> dict[str, str]:
+    """Rows of results that were asked for by name: a report shows them too, and is made anew when they change."""
+    return {path.name: sha256(path) for path in sorted(folder.glob("*.csv")) if path.stem not in stems}
 
 
 class Freezer:
@@ -230,8 +246,8 @@ class Freezer:
         frozen = {
             "stage": stage,
             "dataset": dataset,
-            "budget": self.config["budget"],
-            "seed": self.config["seed"],
+            "budget": None if stage in WITHOUT_BUDGET else self.config["budget"],
+            "seed": None if stage in WITHOUT_SEED else self.config["seed"],
             "params": params,
             "code": self._code[key],
         }
@@ -243,15 +259,28 @@ class Freezer:
         options = self._section(
             "data", FetchConfig, self._tags(dataset), self.folders.get(dataset, {}), f"data.folders.{dataset}"
         )
-        folder = {"folder": options} if dataset in self.folders else {}
+        folder = {"folder": options, "content": self._content(dataset, options)} if dataset in self.folders else {}
         yield f"fetch_{dataset}.json", self._file("fetch", dataset, {"family": family, **folder}, family=family)
         for stage, sections in DATA_STAGES.items():
             if stage == "episodes" and self.data_kind(dataset) != FEW_SHOT:
                 continue
             params = {name: self._section(name, SECTIONS[name], self._tags(dataset)) for name in sections}
             if stage == "prepare":
-                params = {"family": family, **folder, **params}
+                params = {"family": family, **({"folder": options} if folder else {}), **params}
             yield f"{stage}_{dataset}.json", self._file(stage, dataset, params, family=family * (stage == "prepare"))
+
+    def _content(self, dataset: str, options: Mapping[str, Any]) -> str | None:
+        """Digest of the names and sizes of the files in a user's folder, so that a changed one is fetched again.
+
+        Where the folder is not at hand, as in a clone elsewhere, what was frozen before.
+        """
+        path = pathlib.Path(options["path"]).expanduser()
+        if path.is_dir():
+            return digest([[str(name), size] for name, size in folder_sizes(path)])
+        if path.is_file():
+            return digest([path.name, path.stat().st_size])
+        frozen = FROZEN / f"fetch_{dataset}.json"
+        return read_json(frozen)["params"].get("content") if frozen.exists() else None
 
     def data_kind(self, dataset: str) -> str:
         """The kind of a data set; a user's folders are few-shot sets."""
@@ -263,10 +292,12 @@ class Freezer:
         return {(m, d): self._kind(m, d) for d in self.datasets for m in self.methods}
 
     def _kind(self, method: str, dataset: str) -> str:
+        entry = methods.get(method)
+        space = entry.space(build(entry.Config, self._search(method, dataset), f"search.{method}"))
+        if space not in spaces.names():
+            raise UnknownNameError(f"space in search.{method}.space:", space, spaces.names())
         if self.data_kind(dataset) == FEW_SHOT:
             return "few_shot"
-        entry = methods.get(method)
-        space = entry.space(build(entry.Config, self._search(method, dataset)))
         return "looked_up" if dataset in TABLES.get(space, ()) else "trained"
 
     def pairs(self, kind: str) -> dict[str, tuple[str, str]]:
@@ -308,8 +339,17 @@ class Freezer:
             files.update(self.data_files(dataset))
             for method in self.methods:
                 files.update(self.method_files(method, dataset))
-        for stage in ("report", "report_lookups"):
-            files[f"{stage}.json"] = {"stage": stage, "code": self._index.digest([PACKAGE / "stages" / f"{stage}.py"])}
+        listed = classification(self.config)
+        shown = {
+            "report": (ROWS, itertools.product(*reversed(grid(self.config)))),
+            "report_lookups": (LOOKUPS, itertools.product(listed["looked_up"], listed["datasets"])),
+        }
+        for stage, (folder, pairs) in shown.items():
+            files[f"{stage}.json"] = {
+                "stage": stage,
+                "code": self._index.digest([PACKAGE / "stages" / f"{stage}.py"]),
+                "others": other_rows(folder, {f"{method}_{dataset}" for method, dataset in pairs}),
+            }
         self._index.save()
         return files
 

@@ -30,7 +30,7 @@ def lines(result: dict) -> list[str]:
         f"{result['parameters']['total']:,.0f} parameters"
     )
     if not result["provenance"]["official_data"]:
-        told.append("  the images are a variant, not the official release: do not compare with published figures")
+        told.append(f"  images: {result['provenance']['data_variant']}; do not compare with published figures")
     return told
 
 

@@ -19,7 +19,7 @@ from pipeline.evaluation.few_shot_test import FrozenFeatures
 from pipeline.evaluation.networks import fresh_network
 from pipeline.evaluation.settings import NetworkConfig, TrainConfig
 from pipeline.nets.cost import count_backbone_parameters, count_multiply_adds, count_parameters
-from pipeline.stages.common import Frozen, add_prepared_arguments, machine, read_params
+from pipeline.stages.common import Frozen, add_prepared_arguments, data_standing, machine, read_params
 
 
 def add_trained_arguments(parser) -> None:
@@ -115,7 +115,7 @@ class Trained:
             },
             "data_digest": self.prepared.digest,
             "recipe_digest": digest({"params": self.frozen.params, "seed": self.frozen.seed}),
-            "official_data": bool(self.prepared.manifest["official"]),
+            **data_standing(self.prepared.manifest),
             "reproducible": self.device.type == "cpu",
         }
 

@@ -54,7 +54,14 @@ def write_inputs(folder, dataset="cifar10", space="nas_bench_201", digest="0" * 
     spent = {"wall_seconds": 2.0, "device_seconds": 1.5, "network_evaluations": 4}
     cost = spent | {"controls": spent, "hardware": {"processor": "x"}, "commit": "c", "versions": {}}
     write_json(folder / "cost.json", cost)
-    manifest = {"title": "CIFAR-10", "digest": "0" * 64, "official": False, "n_classes": 10, "image_size": 8}
+    manifest = {
+        "title": "CIFAR-10",
+        "digest": "0" * 64,
+        "official": False,
+        "n_classes": 10,
+        "image_size": 8,
+        "sources": [],
+    }
     write_json(folder / "manifest.json", manifest)
     write_json(
         folder / "params.json",

@@ -82,7 +82,7 @@ def card(scored):
     folder, paths = scored
     scores = pd.read_csv(paths["scores"])
     accuracies = table_of(folder, list(dict.fromkeys(scores["genotype"])), np.random.default_rng(0))
-    manifest = json.loads(paths["manifest"].read_text()) | {"official": False}
+    manifest = json.loads(paths["manifest"].read_text()) | {"official": False, "sources": []}
     write_json(folder / "manifest.json", manifest)
     return *rate(folder, paths), scores, accuracies
 

@@ -10,7 +10,7 @@ from pipeline import data, methods
 from pipeline.core.config import BUDGETS
 from pipeline.core.errors import ConfigError, UnknownNameError
 from pipeline.stages.driver import check_targets, with_overrides
-from pipeline.stages.freeze import freeze
+from pipeline.stages.freeze import freeze, remember
 from pipeline.stages.settings import FOLDER_FAMILY, PARAMS, SECTIONS, Freezer, folders, grid, load, machine_settings
 
 
@@ -60,7 +60,9 @@ def test_every_job_of_every_budget_has_its_parameters(config, budget):
         for method in methods.names():
             names = {f"{stage}_{method}_{dataset}.json" for stage in ("search", "train", "evaluate", "compare")}
             assert names <= set(files)
-    assert all(content.get("budget", budget) == budget for content in files.values())
+    assert {content["budget"] for content in files.values() if content.get("budget")} == {budget}
+    for name in ("fetch_omniglot.json", "prepare_omniglot.json", "table_nas_bench_201.json"):
+        assert files[name]["budget"] is None and files[name]["seed"] is None
 
 
 def test_the_paper_budget_is_the_published_recipe(config):
@@ -202,6 +204,100 @@ def test_freezing_writes_only_what_changed(config, tmp_path):
     assert changes and all(name.startswith("search_ntk_") for name in changes)
     for path in root.iterdir():
         assert (path.stat().st_mtime_ns == stamps[path.name]) == (path.name not in changes)
+
+
+def test_parameters_that_come_back_are_older_than_what_was_made_with_them(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root, machine, made = tmp_path / "params", tmp_path / "machine.json", tmp_path / "genotype.json"
+    other = changed(config, "search", "ntk", "repeat", 9)
+    name = "search_ntk_omniglot.json"
+
+    def is_fresh() -> bool:
+        return (root / name).stat().st_mtime_ns < made.stat().st_mtime_ns
+
+    freeze(Freezer(config), root, machine)
+    made.write_text("made with the first parameters")
+    remember([(str(root / name), [str(made)])])
+    freeze(Freezer(other), root, machine)
+    assert not is_fresh()
+    freeze(Freezer(config), root, machine)
+    assert is_fresh()
+
+    # made anew meanwhile, by the other tool or by hand: nobody knows with what
+    freeze(Freezer(other), root, machine)
+    made.write_text("made with the second ones")
+    freeze(Freezer(config), root, machine)
+    assert not is_fresh()
+
+
+@pytest.mark.parametrize("change", ["a file more", "a longer file", "a file less"])
+def test_a_users_folder_that_changed_is_fetched_again(config, tmp_path, change):
+    folder = tmp_path / "birds"
+    (folder / "owl").mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        (folder / "owl" / name).write_bytes(b"12")
+    named = changed(config, "data", "folders", {"birds": {"path": str(folder)}})
+    before = Freezer(named).files
+    assert Freezer(named).files == before
+    if change == "a file more":
+        (folder / "owl" / "c.png").write_bytes(b"12")
+    elif change == "a longer file":
+        (folder / "owl" / "a.png").write_bytes(b"123")
+    else:
+        (folder / "owl" / "a.png").unlink()
+    assert difference(before, Freezer(named).files) == {"fetch_birds.json"}
+
+
+def test_a_report_is_made_anew_when_a_result_outside_the_grid_has_come(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = tmp_path / "results/rows"
+    rows.mkdir(parents=True)
+    before = Freezer(config).files
+    (rows / "metantk_doublemnist.csv").write_text("of the grid")
+    assert Freezer(config).files == before
+    (rows / "metantk_omniglot.csv").write_text("asked for by name")
+    assert difference(before, Freezer(config).files) == {"report.json"}
+
+
+def test_another_seed_or_budget_fetches_nothing_anew(config):
+    before = Freezer(config).files
+    for key, value in (("seed", 7), ("budget", "gpu")):
+        names = difference(before, Freezer(changed(config, key, value)).files)
+        assert names and not any(name.startswith(("fetch_", "table_")) for name in names)
+    assert not any(
+        name.startswith("prepare_") for name in difference(before, Freezer(changed(config, "seed", 7)).files)
+    )
+
+
+@pytest.mark.parametrize(
+    "path, value, message",
+    [
+        (("search", "metantk", "space"), "dartz", "darts"),
+        (("search", "metantk", "seeds"), {"laptop": [], "gpu": [0], "paper": [0]}, "empty list"),
+        (("search", "metantk", "seeds"), [0, 0], "more than once"),
+        (("episodes", "k_shots"), [], "empty list"),
+        (("compute", "device"), "gpu", "cuda:N"),
+        (("grid", "methods"), [], "random"),
+    ],
+)
+def test_what_no_job_could_do_is_refused_before_any_job_starts(config, path, value, message):
+    with pytest.raises((ConfigError, UnknownNameError), match=message):
+        _ = Freezer(changed(config, *path, value)).files
+
+
+@pytest.mark.parametrize(
+    "section, message",
+    [
+        ({"datasets": ["cifar10"], "looked_up": ["tenas"]}, "classification.tables"),
+        ({"datasets": ["cifar10"], "tables": ["nas_bench_201"], "looked_up": ["metantk"]}, "classification.trained"),
+        ({"datasets": ["miniimagenet"], "tables": ["nas_bench_201"], "looked_up": ["tenas"]}, "grid"),
+        ({"datasets": ["cifar10"], "trained": ["conv4"]}, "random"),
+        ({"datasets": ["imagenet"], "tables": ["nas_bench_201"], "cards": ["nas_bench_201"]}, "cifar10"),
+    ],
+)
+def test_a_result_listed_under_another_kind_than_its_own_is_refused(config, section, message):
+    with pytest.raises(ConfigError, match=message):
+        _ = Freezer(changed(config, "classification", section)).files
 
 
 def test_a_mistake_leaves_the_frozen_files_as_they_were(config, tmp_path):
