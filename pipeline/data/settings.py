@@ -27,9 +27,23 @@ class PrepareConfig:
     """How images are read and kept."""
 
     max_image_size: int = knob(
-        {"laptop": 32, "gpu": 84, "paper": 84}, "No image is kept larger than this many pixels a side.", low=8
+        {"laptop": 32, "gpu": 84, "paper": 84, "gpu/imagenet": 64, "paper/imagenet": 224},
+        "No image is kept larger than this many pixels a side.",
+        low=8,
     )
-    max_images_per_class: int | None = knob(None, "Keep the first so many images of each class; null for all.", low=2)
+    max_images_per_class: int | None = knob(
+        {
+            "laptop": None,
+            "gpu": None,
+            "paper": None,
+            "laptop/cifar10": 200,
+            "laptop/cifar100": 200,
+            "laptop/imagenet16": 100,
+            "laptop/imagenet": 20,
+        },
+        "Keep the first so many images of each class and split; null for all.",
+        low=2,
+    )
     min_images_per_class: int = knob(20, "A class with fewer images than this is refused.", low=2)
     corrupt: str = knob("refuse", "What to do with images that cannot be read.", choices=("refuse", "drop"))
     rotations: bool = knob(False, "Omniglot only: count each character turned by 90, 180 and 270 degrees as a class.")
