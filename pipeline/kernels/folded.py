@@ -69,7 +69,8 @@ def products(outputs: Tensor, leaves: Mapping[str, Tensor], directions: Mapping[
         graph.forward({id(leaves[name]): direction[start : start + step] for name, direction in directions.items()})
         for start in range(0, k, step)
     ]
-    return torch.cat([block if block is not None else outputs.new_zeros(k, len(outputs)) for block in blocks]).mT
+    found = [block for block in blocks if block is not None]
+    return torch.cat(found).mT if found else outputs.new_zeros(len(outputs), k)
 
 
 class _Graph:
@@ -212,8 +213,7 @@ def _one_by_one(node, arrived: list[_Gradient | None]) -> list[_Gradient | None]
     """What the node itself answers for one cotangent after the other; its views are taken of all at once."""
 
     def ask(i: int) -> Gradients:
-        answer = node(*(None if gradient is None else gradient.total[i] for gradient in arrived))
-        return answer if isinstance(answer, tuple) else (answer,)
+        return _answer(node, [None if gradient is None else gradient.total[i] for gradient in arrived])
 
     present = [gradient for gradient in arrived if gradient is not None]
     first = ask(0)
@@ -227,6 +227,23 @@ def _one_by_one(node, arrived: list[_Gradient | None]) -> list[_Gradient | None]
     return found
 
 
+def _answer(node, gradients: list[Tensor | None]) -> Gradients:
+    """What a node answers for one cotangent, in the shapes of what it read."""
+    answer = node(*gradients)
+    parts = answer if isinstance(answer, tuple) else (answer,)
+    return tuple(
+        None if part is None or source is None else _reduced(part, source, place)
+        for part, (source, place) in zip(parts, node.next_functions, strict=True)
+    )
+
+
+def _reduced(part: Tensor, source, place: int) -> Tensor:
+    """A gradient summed over the axes along which the operation repeated what it read."""
+    leaf = getattr(source, "variable", None)
+    shape = tuple(source._input_metadata[place].shape if leaf is None else leaf.shape)
+    return part if tuple(part.shape) == shape else part.sum_to_size(shape)
+
+
 def _tangents_one_by_one(node, arrived: list[tuple[Tensor | None, bool]]) -> list[Tensor]:
     """Tangents at what the node gave, from those at what it read: the transpose of what the node answers.
 
@@ -237,8 +254,7 @@ def _tangents_one_by_one(node, arrived: list[tuple[Tensor | None, bool]]) -> lis
             torch.zeros(tuple(given.shape), dtype=given.dtype, device=given.device, requires_grad=True)
             for given in node._input_metadata
         ]
-        answer = node(*zeros)
-    answers = answer if isinstance(answer, tuple) else (answer,)
+        answers = _answer(node, zeros)
     pairs = [
         (part, tangent, is_free)
         for part, (tangent, is_free) in zip(answers, arrived, strict=True)
