@@ -7,23 +7,23 @@ TEG-NAS does: three kernel networks (3 channels, 3 cells, BatchNorm) with 64 ima
 with 3 batches of 1000 patches, all noise. It is done by our kernels and by the published loops, which are written out
 below and run nowhere else: for each image a backward pass through the whole batch, once for the condition number and
 again for the images and for the held-out images of the regression; hooks on ReLUs and the matrix of all pairs of
-patches for the regions. Both take turns on the same networks and the same numbers are expected of them.
+patches for the regions. "loops" runs them on cells that weigh every operation by a softmax, as the published networks
+do; "loops on our network" leaves that out. All take turns on the same weights and images; times are the processor's.
 
-The second part scores cells by the cheap proxies, each on a network of the size its default names, and forecasts
-the time of all 15,625 cells on one processor core.
+The second part scores cells by the cheap proxies and forecasts the time of all 15,625 on one core.
 """
 
 import argparse
 import copy
-import math
 import pathlib
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from pipeline import kernels, proxies, spaces
+from pipeline import proxies, spaces
 from pipeline.core import provenance
 from pipeline.core.artifacts import write_json
 from pipeline.core.device import choose_device, use_threads
@@ -31,13 +31,14 @@ from pipeline.core.progress import say
 from pipeline.core.rng import torch_stream
 from pipeline.core.types import LabelledBatch
 from pipeline.nets.init import initialise
-from pipeline.nets.ops import Zero
 from pipeline.nets.stage_network import EDGES, MaskedDenseCell
 from pipeline.proxies.sharing import value_of
 
 SPACE = spaces.get("nas_bench_201")()
 N_CLASSES, N_IMAGES, IMAGE_SIZE, N_PATCHES, PATCHES_PER_BATCH, N_REPEATS = 10, 64, 32, 3000, 1000, 3
 INDICATORS = ("coupled_ntk_condition", "ntk_regression_error", "linear_regions")
+N_CELLS = 15_625
+CONVOLUTIONS = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
 CHEAP = ("linear_regions", "n_params", "flops", "naswot", "synflow")
 
 
@@ -153,6 +154,7 @@ class Setting:
 
 
 def ours(setting: Setting, mask: Tensor) -> list[list[float]]:
+    """The indicators of a cell, in the order of INDICATORS, per repeat."""
     values = []
     for repeat in range(N_REPEATS):
         coupled, thin = setting.networks(mask, repeat)
@@ -180,3 +182,97 @@ def loops(setting: Setting, mask: Tensor, own_network: bool) -> list[list[float]
             ]
         )
     return values
+
+
+VARIANTS: dict[str, Callable[[Setting, Tensor], list[list[float]]]] = {
+    "ours": ours,
+    "loops": lambda setting, mask: loops(setting, mask, own_network=False),
+    "loops on our network": lambda setting, mask: loops(setting, mask, own_network=True),
+}
+
+
+def compare(texts: list[str], rounds: int) -> dict[str, dict]:
+    """Per cell and variant the median processor seconds and the values; what the variants differ by."""
+    setting, figures = Setting(), {}
+    ours(setting, SPACE.full_mask())
+    for text in texts:
+        mask = SPACE.mask_of(SPACE.from_text(text))
+        seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
+        for _ in range(rounds):
+            for name, run in VARIANTS.items():
+                start = time.process_time()
+                found = run(setting, mask)
+                seconds[name].append(time.process_time() - start)
+                figures.setdefault(text, {})[name] = {"values": [statistics.mean(v) for v in zip(*found, strict=True)]}
+        of_cell = figures[text]
+        for name in VARIANTS:
+            of_cell[name]["seconds"] = round(statistics.median(seconds[name]), 3)
+            of_cell[name]["difference"] = [
+                abs(value / expected - 1)
+                for value, expected in zip(of_cell[name]["values"], of_cell["loops"]["values"], strict=True)
+            ]
+        for name in ("loops", "loops on our network"):
+            ratios = [slow / fast for slow, fast in zip(seconds[name], seconds["ours"], strict=True)]
+            of_cell["ours"][f"times faster than {name}"] = round(statistics.median(ratios), 2)
+        say(f"{text}: " + ", ".join(f"{name} {of_cell[name]['seconds']:.2f} s" for name in VARIANTS))
+    return figures
+
+
+def score_cheaply(n_cells: int) -> dict[str, dict[str, float]]:
+    """Per cheap proxy the architectures scored in a second of one core, and the hours that the whole space would take.
+
+    The network of each cell is made by setting the mask of one supernet: of the benchmark's own size (16 channels, 15
+    cells) for proxies meant for full networks, the kernel's (16 channels, 3 cells) and the thin one for the others.
+    """
+    sizes = {"full": (16, 15, "batchnorm"), "kernel": (16, 3, "groupnorm16")}
+    networks = {
+        kind: SPACE.supernet(n_classes=N_CLASSES, channels=channels, n_cells=cells, norm=norm)
+        for kind, (channels, cells, norm) in sizes.items()
+    }
+    networks["thin"] = SPACE.thin_supernet()
+    setting, draws = Setting(), torch_stream(0, "benchmark", "cells")
+    masks = [SPACE.mask_of(SPACE.sample(draws)) for _ in range(n_cells)]
+    figures = {}
+    for name in CHEAP:
+        proxy = proxies.get(name)()
+        batch = setting.patches if proxy.needs == "patches" else setting.batch.images
+        network = networks[proxy.network]
+        start = time.process_time()
+        for mask in masks:
+            network.set_mask(mask)
+            proxy(network, batch, torch.Generator())
+        rate = n_cells / (time.process_time() - start)
+        figures[name] = {"architectures_per_second": round(rate, 2), "hours_for_all": round(N_CELLS / rate / 3600, 3)}
+        say(f"{name}: {rate:.1f} cells a second, {N_CELLS:,} in {N_CELLS / rate / 60:.1f} minutes")
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", type=int, default=4, help="cells to compare on, beside the one of convolutions only")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds in which the variants take turns")
+    parser.add_argument("--scored", type=int, default=20, help="cells to score by the cheap proxies")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads (0: all)")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file of the figures")
+    arguments = parser.parse_args()
+    use_threads(arguments.threads)
+    draws = torch_stream(0, "benchmark", "compared")
+    texts = [CONVOLUTIONS, *(SPACE.to_text(SPACE.sample(draws)) for _ in range(arguments.cells))]
+    compared = compare(texts, arguments.rounds)
+    ratios = {
+        name: statistics.median(of_cell["ours"][f"times faster than {name}"] for of_cell in compared.values())
+        for name in ("loops", "loops on our network")
+    }
+    figures = {
+        "what": __doc__.splitlines()[0],
+        "setting": {name: getattr(arguments, name) for name in ("cells", "rounds", "scored", "threads")},
+        "times_faster": ratios,
+        "cells": compared,
+        "whole_space": score_cheaply(arguments.scored),
+        **provenance.gather(choose_device("cpu")),
+    }
+    write_json(arguments.out, figures)
+
+
+if __name__ == "__main__":
+    main()

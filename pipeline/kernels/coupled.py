@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.kernels.errors import KernelError
-from pipeline.kernels.folded import jacobian
+from pipeline.kernels.folded import jacobian, products
 from pipeline.kernels.ntk import full_precision
 from pipeline.kernels.undisturbed import stand_ins, training_pass
 
@@ -87,6 +87,24 @@ def coupled_products(network: nn.Module, images: Tensor, directions: Mapping[str
         directions: (k *weight) by the name of the weight; those not named stay as they are.
     """
     images, constants = _laid_out(images), _constants(network)
+    if images.device.type != "cpu":
+        return _products_by_vmap(network, images, constants, directions)
+    leaves = stand_ins({name: constants[name] for name in directions})
+    with torch.enable_grad():
+        outputs = training_pass(network, images, {**constants, **leaves}).flatten(1).sum(1)
+    return products(outputs, leaves, directions)
+
+
+def coupled_ntk(network: nn.Module, images: Tensor, *, rows_per_call: int | None = None) -> Tensor:
+    """Kernel (n n) of `coupled_rows`, float64."""
+    rows = coupled_rows(network, images, rows_per_call=rows_per_call).double()
+    return rows @ rows.mT
+
+
+def _products_by_vmap(
+    network: nn.Module, images: Tensor, constants: dict[str, Tensor], directions: Mapping[str, Tensor]
+) -> Tensor:
+    """What `products` gives, by torch's own forward mode."""
     start = {name: constants[name] for name in directions}
 
     def outputs(weights: dict[str, Tensor]) -> Tensor:
@@ -96,14 +114,7 @@ def coupled_products(network: nn.Module, images: Tensor, directions: Mapping[str
         return torch.func.jvp(outputs, (start,), (direction,))[1]
 
     with torch.no_grad(), full_precision(images):
-        found = torch.func.vmap(product, chunk_size=ROWS_PER_CALL)(dict(directions))
-    return found.mT
-
-
-def coupled_ntk(network: nn.Module, images: Tensor, *, rows_per_call: int | None = None) -> Tensor:
-    """Kernel (n n) of `coupled_rows`, float64."""
-    rows = coupled_rows(network, images, rows_per_call=rows_per_call).double()
-    return rows @ rows.mT
+        return torch.func.vmap(product, chunk_size=ROWS_PER_CALL)(dict(directions)).mT
 
 
 def _constants(network: nn.Module) -> dict[str, Tensor]:

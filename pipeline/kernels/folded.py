@@ -1,14 +1,16 @@
-"""Reverse mode for many cotangents at once, through layers that couple the images of a batch.
+"""Reverse and forward mode for many directions at once, through layers that couple the images of a batch.
 
 `torch.autograd.grad` goes back once for every cotangent. Here the recorded graph is walked once for a whole block of
 them: a gradient is (m, *shape of the value), and the layers that cost time have rules of their own in which the
 cotangents are further images of one large batch or further rows of one matrix product. Every other layer is asked for
-one cotangent after the other, so any network is differentiated as torch does it, only some parts more slowly.
+one cotangent after the other, so any network is differentiated as torch does it, only some parts more slowly. The same
+goes for tangents, which walk the graph from its leaves to its end.
 
 Maps are kept with the channels last in memory, where these products and a CPU's convolutions of few channels are
 fastest.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +23,10 @@ MOST_BYTES = 16 << 20
 """Size of the largest gradient of a block; larger ones leave the caches and cost new pages."""
 MOST_KEPT_BYTES = 512 << 20
 """What is kept from one block for the next; beyond it, it is made anew."""
+PATTERN_CHANNELS = 4
+"""Channels up to which a BatchNorm is fastest as a product with patterns of whole maps; measured."""
+DIAGONAL_CHANNELS = 64
+"""Channels up to which a full product of channels is faster than that of each with itself; measured."""
 LANES = 16
 """Numbers that a processor multiplies at once; measured."""
 
@@ -47,6 +53,24 @@ def jacobian(outputs: Tensor, leaves: Mapping[str, Tensor], rows: int | None = N
             if id(leaf) in found:
                 result[name][part] = found[id(leaf)].flatten(1)
     return result
+
+
+def products(outputs: Tensor, leaves: Mapping[str, Tensor], directions: Mapping[str, Tensor]) -> Tensor:
+    """Jacobian of `outputs` (n,) times k directions: (n k).
+
+    Args:
+        outputs: the end of a recorded graph.
+        leaves: tensors that require gradients, by name.
+        directions: (k *leaf) by the name of the leaf; the other leaves stay as they are.
+    """
+    graph = _Graph(outputs)
+    k, step = len(next(iter(directions.values()))), max(1, MOST_BYTES // graph.largest_bytes)
+    blocks = [
+        graph.forward({id(leaves[name]): direction[start : start + step] for name, direction in directions.items()})
+        for start in range(0, k, step)
+    ]
+    found = [block for block in blocks if block is not None]
+    return torch.cat(found).mT if found else outputs.new_zeros(len(outputs), k)
 
 
 class _Graph:
@@ -92,6 +116,29 @@ class _Graph:
                     key = source, place
                     pending[key] = pending[key].plus(gradient) if key in pending else gradient
         return found
+
+    @torch.no_grad()
+    def forward(self, directions: dict[int, Tensor]) -> Tensor | None:
+        """Tangents (k *outputs) of the end from those of leaves, by identity; None where none of these takes part."""
+        unread = Counter(edge for node in self.order for edge in node.next_functions)
+        tangents: dict[tuple, Tensor] = {}
+        for node in reversed(self.order):
+            leaf = getattr(node, "variable", None)
+            if leaf is not None:
+                if id(leaf) in directions:
+                    tangents[node, 0] = directions[id(leaf)].clone()
+                continue
+            arrived = []
+            for edge in node.next_functions:
+                unread[edge] -= 1
+                tangent = tangents.pop(edge, None) if unread[edge] == 0 else tangents.get(edge)
+                arrived.append((tangent, unread[edge] == 0))
+            if any(tangent is not None for tangent, _ in arrived):
+                rule = _FORWARD_RULES.get(node.name())
+                found = rule(self, node, arrived) if rule is not None else None
+                found = _tangents_one_by_one(node, arrived) if found is None else [found]
+                tangents.update(((node, place), tangent) for place, tangent in enumerate(found))
+        return tangents.get((self.root, 0))
 
 
 class _Gradient:
@@ -166,8 +213,7 @@ def _one_by_one(node, arrived: list[_Gradient | None]) -> list[_Gradient | None]
     """What the node itself answers for one cotangent after the other; its views are taken of all at once."""
 
     def ask(i: int) -> Gradients:
-        answer = node(*(None if gradient is None else gradient.total[i] for gradient in arrived))
-        return answer if isinstance(answer, tuple) else (answer,)
+        return _answer(node, [None if gradient is None else gradient.total[i] for gradient in arrived])
 
     present = [gradient for gradient in arrived if gradient is not None]
     first = ask(0)
@@ -179,6 +225,55 @@ def _one_by_one(node, arrived: list[_Gradient | None]) -> list[_Gradient | None]
     for gradient in present:
         gradient.leave()
     return found
+
+
+def _answer(node, gradients: list[Tensor | None]) -> Gradients:
+    """What a node answers for one cotangent, in the shapes of what it read."""
+    answer = node(*gradients)
+    parts = answer if isinstance(answer, tuple) else (answer,)
+    return tuple(
+        None if part is None or source is None else _reduced(part, source, place)
+        for part, (source, place) in zip(parts, node.next_functions, strict=True)
+    )
+
+
+def _reduced(part: Tensor, source, place: int) -> Tensor:
+    """A gradient summed over the axes along which the operation repeated what it read."""
+    leaf = getattr(source, "variable", None)
+    shape = tuple(source._input_metadata[place].shape if leaf is None else leaf.shape)
+    return part if tuple(part.shape) == shape else part.sum_to_size(shape)
+
+
+def _tangents_one_by_one(node, arrived: list[tuple[Tensor | None, bool]]) -> list[Tensor]:
+    """Tangents at what the node gave, from those at what it read: the transpose of what the node answers.
+
+    The answer is linear in the gradients, so its own gradient is the transpose, for one tangent after the other.
+    """
+    with torch.enable_grad():
+        zeros = [
+            torch.zeros(tuple(given.shape), dtype=given.dtype, device=given.device, requires_grad=True)
+            for given in node._input_metadata
+        ]
+        answers = _answer(node, zeros)
+    pairs = [
+        (part, tangent, is_free)
+        for part, (tangent, is_free) in zip(answers, arrived, strict=True)
+        if part is not None and tangent is not None and part.requires_grad
+    ]
+    if len(zeros) == 1 and all(part is zeros[0] for part, _, _ in pairs) and pairs:
+        total = next((tangent for _, tangent, is_free in pairs if is_free), None)
+        total = pairs[0][1].clone() if total is None else total
+        skipped = next((i for i, (_, tangent, _) in enumerate(pairs) if tangent is total), 0)
+        for i, (_, tangent, _) in enumerate(pairs):
+            if i != skipped:
+                total.add_(tangent)
+        return [total]
+    parts = [part for part, _, _ in pairs]
+    found = [
+        torch.autograd.grad(parts, zeros, list(of_one), retain_graph=True, allow_unused=True, materialize_grads=True)
+        for of_one in zip(*(tangent for _, tangent, _ in pairs), strict=True)
+    ]
+    return [torch.stack(of_all) for of_all in zip(*found, strict=True)]
 
 
 def _same_view(answer: Tensor | None, arrived: list[_Gradient]) -> _Gradient | None:
@@ -211,16 +306,9 @@ def _rows(gradient: Tensor, is_free: bool) -> tuple[Tensor, bool]:
 
 
 def _convolution(graph: _Graph, node, gradient: Tensor, is_free: bool) -> Gradients | None:
-    x, weight = node._saved_input, node._saved_weight.detach()
-    if node._saved_transposed or x.ndim != 4:
+    x, weight, layer = node._saved_input, node._saved_weight.detach(), _layer_of(node)
+    if layer is None:
         return None
-    layer = layers.Convolution(
-        tuple(weight.shape[2:]),
-        tuple(node._saved_stride),
-        tuple(node._saved_padding),
-        tuple(node._saved_dilation),
-        node._saved_groups,
-    )
     to_input, to_weight, to_bias = _needed(node)
     rows = _channels_last(gradient)
     at_input = at_weight = at_bias = None
@@ -232,6 +320,36 @@ def _convolution(graph: _Graph, node, gradient: Tensor, is_free: bool) -> Gradie
     if to_bias:
         at_bias = rows.flatten(1, 3).sum(1)
     return at_input, at_weight, at_bias
+
+
+def _layer_of(node) -> layers.Convolution | None:
+    if node._saved_transposed or node._saved_input.ndim != 4:
+        return None
+    geometry = node._saved_stride, node._saved_padding, node._saved_dilation
+    return layers.Convolution(tuple(node._saved_weight.shape[2:]), *map(tuple, geometry), node._saved_groups)
+
+
+def _convolution_forward(graph: _Graph, node, arrived: list[tuple[Tensor | None, bool]]) -> Tensor | None:
+    (at_input, _), (at_weight, _), (at_bias, _) = arrived
+    layer = _layer_of(node)
+    if layer is None or at_bias is not None:
+        return None
+    x, total = node._saved_input, None
+    if at_input is not None:
+        folded = _channels_last(at_input).flatten(0, 1).movedim(-1, -3)
+        total = layer(folded, node._saved_weight.detach(), None).unflatten(0, at_input.shape[:2])
+    if at_weight is not None:
+        patches = graph.keep(node, "patches", lambda: _patches(layer, x))
+        groups, k = layer.n_groups, len(at_weight)
+        if groups == 1:
+            rows = torch.matmul(patches.flatten(1), at_weight.permute(0, 3, 4, 2, 1).reshape(k, -1, at_weight.shape[1]))
+        else:
+            by_group = at_weight.flatten(3).unflatten(1, (groups, -1))
+            rows = torch.einsum("ptgi,kgoit->kpgo", patches.unflatten(2, (groups, -1)), by_group).flatten(2)
+        h, w = node._input_metadata[0].shape[2:]
+        shaped = rows.view(k, len(x), h, w, -1).movedim(-1, -3)
+        total = shaped if total is None else total.add_(shaped)
+    return total
 
 
 def _at_input(layer: layers.Convolution, rows: Tensor, weight: Tensor, x: Tensor) -> Tensor:
@@ -347,49 +465,120 @@ def _patches(layer: layers.Convolution, x: Tensor) -> Tensor:
 
 
 def _batch_norm(graph: _Graph, node, gradient: Tensor, is_free: bool) -> Gradients | None:
-    x, weight, rstd = node._saved_input, node._saved_weight, node._saved_result2
-    if not node._saved_training or x.ndim != 4:
+    if not node._saved_training or node._saved_input.ndim != 4:
         return None
+    to_input, to_weight, to_bias = _needed(node)
     rows, is_free = _rows(gradient, is_free)
-    m, n, h, w, c = rows.shape
-    count = n * h * w
-    scale = rstd if weight is None else weight.detach() * rstd
+    at_input, flat, sloped = _normalise(graph, node, rows, is_free, to_input)
+    return at_input, sloped if to_weight else None, flat if to_bias else None
 
-    def normalised() -> Tensor:
-        return (_channels_last(x).view(count, c) - node._saved_result1).mul_(rstd)
+
+def _batch_norm_forward(graph: _Graph, node, arrived: list[tuple[Tensor | None, bool]]) -> Tensor | None:
+    (at_input, is_free), (at_weight, _), (at_bias, _) = arrived
+    x = node._saved_input
+    if not node._saved_training or x.ndim != 4 or at_bias is not None:
+        return None
+    total = None
+    if at_input is not None:
+        # the matrix of this layer is symmetric, so tangents go through it as gradients do
+        total = _normalise(graph, node, *_rows(at_input, is_free), True)[0]
+    if at_weight is not None:
+        n, c, h, w = x.shape
+        z = graph.keep(node, "normalised", lambda: _normalised(node)).view(n * h, w * c)
+        steep = at_weight.repeat(1, w).unsqueeze(1)
+        if total is None:
+            total = (z * steep).view(-1, n, h, w, c).movedim(-1, -3)
+        else:
+            total.movedim(-3, -1).view(-1, n * h, w * c).addcmul_(z, steep)
+    return total
+
+
+def _normalised(node) -> Tensor:
+    """What a BatchNorm makes of its input before weight and bias, (positions c)."""
+    rows = _channels_last(node._saved_input)
+    return (rows.view(-1, rows.shape[-1]) - node._saved_result1).mul_(node._saved_result2)
+
+
+def _normalise(graph: _Graph, node, rows: Tensor, is_free: bool, wanted: bool) -> tuple[Tensor | None, Tensor, Tensor]:
+    """With z the normalised input and g the rows (m n h w c): s (g - mean(g) - z mean(z g)), sum(g) and sum(z g).
+
+    The sums are (m c), over a batch's positions; s is weight over standard deviation. The first is (m n c h w), and
+    None where it is not wanted.
+    """
+    m, n, h, w, c = rows.shape
+    count, weight, rstd = n * h * w, node._saved_weight, node._saved_result2
+    scale = rstd if weight is None else weight.detach() * rstd
 
     def patterns() -> Tensor:
         """(2c n*h*w*c): for every channel ones, and the normalised input, on this channel."""
-        values = torch.stack([torch.ones(count, c, dtype=x.dtype, device=x.device), normalised()])
-        return torch.diag_embed(values.permute(0, 1, 2)).permute(0, 3, 1, 2).reshape(2 * c, -1)
+        values = torch.stack([torch.ones(count, c, dtype=rows.dtype, device=rows.device), _normalised(node)])
+        return torch.diag_embed(values).permute(0, 3, 1, 2).reshape(2 * c, -1)
 
-    to_input, to_weight, to_bias = _needed(node)
-    # with z the normalised input: scale (g - mean(g) - z mean(z g))
-    if c <= LANES:
+    if c <= PATTERN_CHANNELS:
         spanned = graph.keep(node, "patterns", patterns)
         sums = rows.view(m, -1) @ spanned.mT
         flat, sloped = sums.split(c, dim=1)
     else:
-        z = graph.keep(node, "normalised", normalised)
-        flat, sloped = rows.view(m, count, c).sum(1), (rows.view(m, count, c) * z).sum(1)
-    at_input = None
-    if to_input:
-        # long rows are fast to go through, so the channels repeat along them
-        long_rows, scales = rows.view(m, n * h, w * c), scale.repeat(w)
-        at_input = long_rows.mul_(scales) if is_free else long_rows * scales
-        if c <= LANES:
-            at_input.view(m, -1).addmm_(sums * (-scale / count).repeat(2), spanned)
-        else:
-            flat_part, slope = ((-scale / count * part).repeat(1, w).unsqueeze(1) for part in (flat, sloped))
-            at_input.add_(flat_part).addcmul_(z.view(n * h, w * c), slope)
-        at_input = at_input.view(m, n, h, w, c).movedim(-1, -3)
-    return at_input, sloped if to_weight else None, flat if to_bias else None
+        z = graph.keep(node, "normalised", lambda: _normalised(node))
+        flat, sloped = _sums(rows.view(m, count, c), z)
+    if not wanted:
+        return None, flat, sloped
+    # long rows are fast to go through, so the channels repeat along them
+    long_rows, scales = rows.view(m, n * h, w * c), scale.repeat(w)
+    result = long_rows.mul_(scales) if is_free else long_rows * scales
+    if c <= PATTERN_CHANNELS:
+        result.view(m, -1).addmm_(sums * (-scale / count).repeat(2), spanned)
+    else:
+        level, slope = ((-scale / count * part).repeat(1, w).unsqueeze(1) for part in (flat, sloped))
+        result.add_(level).addcmul_(z.view(n * h, w * c), slope)
+    return result.view(m, n, h, w, c).movedim(-1, -3), flat, sloped
+
+
+def _sums(rows: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over positions (m c) of gradients (m positions c), and of their products with values (positions c)."""
+    c = rows.shape[2]
+    if c > DIAGONAL_CHANNELS:
+        return rows.sum(1), (rows * z).sum(1)
+    products = torch.matmul(rows.mT, torch.cat([z, z.new_ones(len(z), 1)], dim=1))
+    return products[:, :, c], products.diagonal(dim1=1, dim2=2)
 
 
 def _relu(graph: _Graph, node, gradient: Tensor, is_free: bool) -> Gradients:
     active = graph.keep(node, "active", lambda: _channels_last(node._saved_result > 0).to(gradient.dtype))
     rows, is_free = _rows(gradient, is_free)
     return ((rows.mul_(active) if is_free else rows * active).movedim(-1, -3),)
+
+
+def _relu_forward(graph: _Graph, node, arrived: list[tuple[Tensor | None, bool]]) -> Tensor | None:
+    tangent, is_free = arrived[0]
+    return _relu(graph, node, tangent, is_free)[0] if tangent.ndim == 5 else None
+
+
+def _average_pool_forward(graph: _Graph, node, arrived: list[tuple[Tensor | None, bool]]) -> Tensor | None:
+    x, (tangent, _) = node._saved_self, arrived[0]
+    if node._saved_divisor_override is not None or x.ndim != 4:
+        return None
+    kernel, padding = tuple(node._saved_kernel_size), tuple(node._saved_padding)
+    pooled = torch.nn.functional.avg_pool2d(
+        _channels_last(tangent).flatten(0, 1).movedim(-1, -3),
+        kernel,
+        tuple(node._saved_stride) or kernel,
+        padding,
+        node._saved_ceil_mode,
+        node._saved_count_include_pad,
+    )
+    return pooled.unflatten(0, tangent.shape[:2])
+
+
+def _max_pool_forward(graph: _Graph, node, arrived: list[tuple[Tensor | None, bool]]) -> Tensor | None:
+    indices, (tangent, _) = node._saved_result1, arrived[0]
+    if indices.ndim != 4:
+        return None
+    n, c, h, w = indices.shape
+    places = graph.keep(node, "places", lambda: _channels_last(indices).view(n, -1, c))
+    rows = _channels_last(tangent).flatten(2, 3)
+    found = rows.gather(2, places.expand(len(rows), -1, -1, -1))
+    return found.view(-1, n, h, w, c).movedim(-1, -3)
 
 
 def _average_pool(graph: _Graph, node, gradient: Tensor, is_free: bool) -> Gradients | None:
@@ -454,4 +643,12 @@ _RULES: dict[str, Callable[..., Gradients | None]] = {
     "ReluBackward0": _relu,
     "AvgPool2DBackward0": _average_pool,
     "MaxPool2DWithIndicesBackward0": _max_pool,
+}
+
+_FORWARD_RULES: dict[str, Callable[..., Tensor | None]] = {
+    "ConvolutionBackward0": _convolution_forward,
+    "NativeBatchNormBackward0": _batch_norm_forward,
+    "ReluBackward0": _relu_forward,
+    "AvgPool2DBackward0": _average_pool_forward,
+    "MaxPool2DWithIndicesBackward0": _max_pool_forward,
 }
