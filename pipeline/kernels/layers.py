@@ -116,26 +116,38 @@ class Convolution:
         return tuple(d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True))
 
     def taps(self, x: Tensor, gradient: Tensor) -> Iterator[Tensor]:
-        """Inputs (n T c_in) that each of the kernel's taps meets, T the output positions; views where they can be.
+        """Inputs (n T c_in) that each of the kernel's taps meets, T the output positions; views where they can be."""
+        (p_h, p_w), (s_h, s_w), (d_h, d_w) = self.padding, self.stride, self.dilation
+        h, w = gradient.shape[2:]
+        if p_h or p_w:
+            x = functional.pad(x, (p_w, p_w, p_h, p_h))
+        for i, j in itertools.product(range(self.kernel[0]), range(self.kernel[1])):
+            rows = slice(i * d_h, i * d_h + (h - 1) * s_h + 1, s_h)
+            columns = slice(j * d_w, j * d_w + (w - 1) * s_w + 1, s_w)
+            yield self.positions(x[:, :, rows, columns])
 
-        With the channels last, the taps of a kernel's column are views of one map: `upright` makes use of that.
+    def clipped_taps(self, x: Tensor, gradient: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Per tap, the inputs (n T c_in) it meets inside the map and the output gradients (n T c_out) there.
+
+        With the channels last in memory, `gradient`'s at least, both are views for all taps of a column of the kernel,
+        which is why `upright` makes kernels high rather than wide.
         """
         (p_h, p_w), (s_h, s_w), (d_h, d_w) = self.padding, self.stride, self.dilation
         h, w = gradient.shape[2:]
-        last = gradient.stride(1) == 1
-        if p_h or p_w:
-            x = functional.pad(x, (p_w, p_w, p_h, p_h))
+        gradient, x = gradient.permute(0, 2, 3, 1), x.permute(0, 2, 3, 1)
+        if p_w:
+            x = functional.pad(x, (0, 0, p_w, p_w))
         for j in range(self.kernel[1]):
-            columns = x[:, :, :, j * d_w : j * d_w + (w - 1) * s_w + 1 : s_w]
-            rows: dict[int, Tensor] = {}
+            column = x[:, :, j * d_w : j * d_w + (w - 1) * s_w + 1 : s_w]
+            every: dict[int, Tensor] = {}
             for i in range(self.kernel[0]):
-                if not last:
-                    yield self.positions(columns[:, :, i * d_h : i * d_h + (h - 1) * s_h + 1 : s_h])
-                    continue
-                start, first = divmod(i * d_h, s_h)
-                if first not in rows:
-                    rows[first] = columns[:, :, first::s_h].permute(0, 2, 3, 1).contiguous()
-                yield rows[first][:, start : start + h].flatten(1, 2)
+                # output row r meets input row r * stride + i * dilation - padding
+                start, first = divmod(i * d_h - p_h, s_h)
+                if first not in every:
+                    every[first] = column[:, first::s_h].contiguous()
+                low = max(0, -start)
+                high = max(low, min(h, every[first].shape[1] - start))
+                yield every[first][:, low + start : high + start].flatten(1, 2), gradient[:, low:high].flatten(1, 2)
 
     def upright(self, x: Tensor, gradient: Tensor) -> "tuple[Convolution, Tensor, Tensor]":
         """The same layer with height and width exchanged where that makes the kernel higher than wide."""
@@ -214,11 +226,13 @@ def weight_gradients(layer: Layer, x: Tensor, gradient: Tensor) -> Iterator[Tens
             yield _as_more_channels(layer, x, gradient)
             return
     if is_map and groups == 1 and layer.n_taps > 1 and x.device.type == "cpu":
-        layer, x, gradient = layer.upright(x, gradient)
         if x.shape[1] * layer.n_taps <= MOST_UNFOLDED:
-            unfolded = torch.cat(list(layer.taps(x, gradient)), dim=2)
-            yield torch.bmm(layer.positions(gradient).mT, unfolded).flatten(1)
+            yield torch.bmm(layer.positions(gradient).mT, torch.cat(list(layer.taps(x, gradient)), dim=2)).flatten(1)
             return
+        layer, x, gradient = layer.upright(x, gradient)
+        for inputs, outputs in layer.clipped_taps(x, gradient):
+            yield torch.bmm(outputs.mT, inputs).flatten(1)
+        return
     g = layer.positions(gradient)
     for tap in layer.taps(x, gradient):
         if groups == 1:
@@ -248,8 +262,9 @@ def without_dilation(layer: Convolution, x: Tensor, gradient: Tensor) -> tuple[C
 
 
 def _grids(x: Tensor, d: int) -> Tensor:
-    """(d*d n c h/d w/d), a grid after the other, from (n c h w)."""
-    return x.unflatten(3, (-1, d)).unflatten(2, (-1, d)).permute(3, 5, 0, 1, 2, 4).flatten(0, 1)
+    """(d*d n c h/d w/d), a grid after the other, from (n c h w); in memory n and c come last."""
+    grids = x.unflatten(3, (-1, d)).unflatten(2, (-1, d)).permute(3, 5, 2, 4, 0, 1).flatten(0, 1)
+    return grids.permute(0, 3, 4, 1, 2)
 
 
 def _as_more_channels(layer: Convolution, x: Tensor, gradient: Tensor) -> Tensor:

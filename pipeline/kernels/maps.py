@@ -31,10 +31,11 @@ def moments(rows: Tensor, n_groups: int, eps: float) -> tuple[Tensor, Tensor]:
     """
     n, n_positions, c = rows.shape
     means, squares = rows.new_empty(n, 1, c), rows.new_empty(n, 1, c)
-    for part, scratch in _parts(rows):
-        torch.mean(rows[part], 1, keepdim=True, out=means[part])
-        torch.sub(rows[part], means[part], out=scratch).square_()
-        torch.sum(scratch, 1, keepdim=True, out=squares[part])
+    scratch = _scratch(rows)
+    for x, mean, square in _parts(rows, means, squares):
+        torch.mean(x, 1, keepdim=True, out=mean)
+        centred = torch.sub(x, mean, out=scratch[: len(x)])
+        torch.sum(centred.square_(), 1, keepdim=True, out=square)
     mean = _group_mean(means, n_groups)
     variance = _group_mean(squares.div_(n_positions).addcmul_(means.sub_(mean), means), n_groups)
     return mean, variance.add_(eps).rsqrt_()
@@ -52,54 +53,58 @@ def moments_back(
         weight: (c), its scale.
     """
     n_positions = rows.shape[1]
-    along = torch.empty_like(total)
-    for part, scratch in _parts(rows):
-        torch.sum(torch.mul(gradient[part], rows[part], out=scratch), 1, keepdim=True, out=along[part])
+    along, scratch = torch.empty_like(total), _scratch(rows)
+    for x, g, result in _parts(rows, gradient, along):
+        torch.sum(torch.mul(g, x, out=scratch[: len(x)]), 1, keepdim=True, out=result)
     # with z = rstd (x - mean) and s = weight gradient: rstd (s - mean(s) - z mean(z s)), the means over a group
     along.addcmul_(mean, total, value=-1)
-    slope = _group_mean(along.mul_(weight), n_groups).mul_(rstd.pow(3)).div_(n_positions)
-    shift = torch.mul(slope, mean).addcmul_(_group_mean(total * weight, n_groups), rstd, value=-1 / n_positions)
+    slope = _group_mean(along.mul_(weight), n_groups).mul_(rstd.pow(3)).div_(-n_positions)
+    shift = torch.mul(slope, mean).addcmul_(_group_mean(total * weight, n_groups), rstd, value=1 / n_positions).neg_()
     gain = rstd * weight
     back = torch.empty_like(rows)
-    for part, _ in _parts(rows, scratch=False):
-        torch.addcmul(shift[part], gradient[part], gain[part], out=back[part])
-        back[part].addcmul_(rows[part], slope[part], value=-1)
+    for x, g, result, *factors in _parts(rows, gradient, back, shift, gain, slope):
+        torch.addcmul(factors[0], g, factors[1], out=result).addcmul_(x, factors[2])
     return back
 
 
 def combination(
     scaled: Sequence[tuple[Tensor, Tensor]], shift: Tensor | None, plain: Sequence[tuple[Tensor, float]], rectify: bool
 ) -> Tensor:
-    """Sum (n T c) of maps times scales (n 1 c), of a shift (n 1 c), and of maps times numbers; its ReLU if asked for."""
-    like = scaled[0][0] if scaled else plain[0][0]
-    total = torch.empty_like(like)
-    for part, _ in _parts(like, scratch=False):
-        result, first = total[part], True
-        for rows, scale in scaled:
-            if first:
-                torch.addcmul(shift[part], rows[part], scale[part], out=result)
-            else:
-                result.addcmul_(rows[part], scale[part])
-            first = False
-        for rows, factor in plain:
-            if first:
-                torch.mul(rows[part], factor, out=result)
-            else:
-                result.add_(rows[part], alpha=factor)
-            first = False
+    """Sum (n T c) of maps times scales (n 1 c), of a shift (n 1 c), and of maps times numbers; its ReLU if asked for.
+
+    There are maps of either kind, or of both; a shift where there are scales.
+    """
+    total = torch.empty_like(scaled[0][0] if scaled else plain[0][0])
+    shifts = [] if shift is None else [shift]
+    n_shifts, n_scaled = len(shifts), len(scaled)
+    for result, *rest in _parts(total, *shifts, *(x for x, _ in scaled), *(s for _, s in scaled), *(x for x, _ in plain)):
+        constants, rest = rest[:n_shifts], rest[n_shifts:]
+        maps, scales, others = rest[:n_scaled], rest[n_scaled : 2 * n_scaled], rest[2 * n_scaled :]
+        if constants:
+            torch.addcmul(constants[0], maps[0], scales[0], out=result)
+        else:
+            torch.mul(others[0], plain[0][1], out=result)
+        for x, scale in zip(maps[1:], scales[1:], strict=True):
+            result.addcmul_(x, scale)
+        for x, (_, factor) in list(zip(others, plain, strict=True))[not constants :]:
+            result.add_(x, alpha=factor)
         if rectify:
             result.clamp_min_(0)
     return total
 
 
-def _parts(rows: Tensor, scratch: bool = True) -> Iterator[tuple[slice, Tensor | None]]:
-    """Slices of images, with memory for an intermediate result of each slice's shape."""
-    n, n_positions, c = rows.shape
-    step = min(n, max(1, BYTES_AT_A_TIME // (n_positions * c * rows.element_size())))
-    memory = rows.new_empty(step, n_positions, c) if scratch else None
-    for start in range(0, n, step):
-        stop = min(start + step, n)
-        yield slice(start, stop), memory[: stop - start] if scratch else None
+def _parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same few images of all `tensors` (n ...); the first is the map (n T c) that says how many."""
+    return zip(*(tensor.split(_step(tensors[0])) for tensor in tensors), strict=True)
+
+
+def _scratch(rows: Tensor) -> Tensor:
+    """Memory for an intermediate result of one part."""
+    return torch.empty_like(rows[: _step(rows)])
+
+
+def _step(rows: Tensor) -> int:
+    return max(1, BYTES_AT_A_TIME // (rows[0].numel() * rows.element_size()))
 
 
 def _group_mean(by_channel: Tensor, n_groups: int) -> Tensor:

@@ -4,9 +4,11 @@ Calls of convolutions and linear maps are rerouted, for the time of the forward 
 backward takes the layer's Gram the moment its output gradient exists and then forgets both. Gradients of weights are
 never summed over images, operations that do not run cost nothing, and neither modules nor parameters are touched.
 
-Outputs of depthwise convolutions that feed another weighted layer are not kept for the backward pass: computing them
-again costs less than the memory they would take. With `low_memory` the same goes for all weighted layers in front of
-another one or of a GroupNorm.
+GroupNorms of maps are computed as part of the sum, or of the ReLU, that they go into, and the gradients of all layers
+that read one ReLU are added up by the layers: memory traffic takes as long as the products of matrices.
+
+With `low_memory` the outputs of weighted layers in front of another one or of a GroupNorm are computed again rather than
+kept for the backward pass.
 """
 
 from collections import Counter
@@ -24,6 +26,10 @@ from pipeline.kernels.errors import UnsupportedLayerError
 
 MOST_RECOMPUTED = 2
 """Layers in a row that low_memory computes again for one activation."""
+_IN_PLACE = (
+    "The input of {} was changed in place after it had been read. Use no in-place operations in the network, or "
+    "engine='loop'."
+)
 
 
 @ENGINES.register("fast")
@@ -36,7 +42,12 @@ def fast_grams(
     with _Rerouted(tally):
         outputs = _computed(network(images))
     if outputs.requires_grad:
-        torch.autograd.grad(outputs.sum(), tally.anchor, allow_unused=True)
+        try:
+            torch.autograd.grad(outputs.sum(), tally.anchor, allow_unused=True)
+        except RuntimeError as error:
+            if "modified by an inplace operation" in str(error):
+                raise UnsupportedLayerError(_IN_PLACE.format("a layer")) from error
+            raise
     return tally.close()
 
 
@@ -46,7 +57,7 @@ class _Tally:
     Attributes:
         n: number of images.
         anchor: a scalar without effect that every weighted layer depends on, so that each gets an output gradient.
-        low_memory: whether more activations than the cheapest are computed again rather than kept.
+        low_memory: whether outputs of weighted layers are computed again rather than kept.
         uses: how often the forward pass used each weight.
     """
 
@@ -93,10 +104,7 @@ class _Recipe:
         if isinstance(self.source, _Recipe):
             return self.layer(self.source.output(), self.weight, self.bias)
         if self.source._version != self.source_version:
-            raise UnsupportedLayerError(
-                "The input of a convolution was changed in place after the convolution had read it. Use no in-place "
-                "operations in the network, or engine='loop'."
-            )
+            raise UnsupportedLayerError(_IN_PLACE.format("a layer"))
         return self.layer(self.source, self.weight, self.bias)
 
 
@@ -135,7 +143,7 @@ def _weighted(tally: _Tally, x: Tensor, weight: Tensor, bias: Tensor | None, lay
     weight = weight.detach()
     output = _Weighted.apply(tally.anchor, x, weight, bias, layer, name, tally, recipe, _sink_of(x))
     depth = recipe.depth if recipe else 0
-    if depth < MOST_RECOMPUTED if tally.low_memory else depth == 0 and layers.is_depthwise(layer, weight):
+    if tally.low_memory and depth < MOST_RECOMPUTED:
         output._recipe = _Recipe(layer, recipe or x.detach(), weight, bias, output)
     return output
 
@@ -179,6 +187,26 @@ class _Rectified(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         return _through_relu(ctx.sink.close(gradient), *ctx.saved_tensors), None
+
+
+class _Padded(torch.autograd.Function):
+    """A map with zeros around it, or cropped; layers that read it add their gradients to a sink, and it adds to one."""
+
+    @staticmethod
+    def forward(ctx, x, pad, sinks, source):
+        ctx.set_materialize_grads(False)
+        output = functional.pad(x, pad)
+        ctx.pad, ctx.source, ctx.sink = pad, source, _Sink(output)
+        sinks.append(ctx.sink)
+        return output
+
+    @staticmethod
+    def backward(ctx, gradient):
+        total = ctx.sink.close(gradient)
+        if total is not None:
+            total = functional.pad(total, [-size for size in ctx.pad])
+            ctx.source.gradient = total if ctx.source.gradient is None else ctx.source.gradient.add_(total)
+        return None, None, None, None
 
 
 def _through_relu(gradient: Tensor | None, output: Tensor) -> Tensor | None:
@@ -307,10 +335,7 @@ def _computed(value: Any) -> Any:
 
 def _combine(parts: list[_Part], sinks: list[_Sink] | None) -> Tensor:
     if any(part.x._version != part.version for part in parts):
-        raise UnsupportedLayerError(
-            "The input of a norm or of a sum was changed in place. Use no in-place operations in the network, or "
-            "engine='loop'."
-        )
+        raise UnsupportedLayerError(_IN_PLACE.format("a norm or of a sum"))
     return _Combined.apply(parts, sinks, *(part.node for part in parts))
 
 
@@ -356,6 +381,21 @@ def _relu(tally, function, input, inplace=False):
     else:
         output = _Rectified.apply(_like_activations(_computed(input)), sinks)
     output._sink = sinks[0]
+    return output
+
+
+def _pad(tally, function, input, pad, mode="constant", value=None):
+    input = _computed(input)
+    sink = _sink_of(input)
+    if sink is None or mode != "constant" or value:
+        return function(input, pad, mode, value)
+    # several layers shift one map alike
+    done = vars(input).setdefault("_padded", {})
+    output = done.get(tuple(pad))
+    if output is None or _sink_of(output) is None:
+        sinks: list[_Sink] = []
+        output = done[tuple(pad)] = _Padded.apply(input, tuple(pad), sinks, sink)
+        output._sink = sinks[0]
     return output
 
 
@@ -436,6 +476,7 @@ _RULES: dict[Callable, Callable[..., Tensor]] = {
     functional.linear: _linear,
     functional.group_norm: _group_norm,
     torch.group_norm: _group_norm,
+    functional.pad: _pad,
     functional.relu: _relu,
     torch.relu: _relu,
     Tensor.relu: _relu,
