@@ -77,7 +77,9 @@ def combination(
     total = torch.empty_like(scaled[0][0] if scaled else plain[0][0])
     shifts = [] if shift is None else [shift]
     n_shifts, n_scaled = len(shifts), len(scaled)
-    for result, *rest in _parts(total, *shifts, *(x for x, _ in scaled), *(s for _, s in scaled), *(x for x, _ in plain)):
+    for result, *rest in _parts(
+        total, *shifts, *(x for x, _ in scaled), *(s for _, s in scaled), *(x for x, _ in plain)
+    ):
         constants, rest = rest[:n_shifts], rest[n_shifts:]
         maps, scales, others = rest[:n_scaled], rest[n_scaled : 2 * n_scaled], rest[2 * n_scaled :]
         if constants:

@@ -254,7 +254,9 @@ class _Part:
         scale, shift: (n 1 c), the norm as an affine map; None without a norm.
     """
 
-    def __init__(self, node: Tensor, x: Tensor, factor: float, scale: Tensor | None = None, shift: Tensor | None = None):
+    def __init__(
+        self, node: Tensor, x: Tensor, factor: float, scale: Tensor | None = None, shift: Tensor | None = None
+    ):
         self.node, self.x, self.factor, self.scale, self.shift = node, x, factor, scale, shift
         self.version = x._version
 
@@ -359,7 +361,11 @@ def _is_map(x: Tensor) -> bool:
 def _add(tally, function, input, other, **kwargs):
     if not kwargs and _Pending in (type(input), type(other)):
         parts = _parts_of(input), _parts_of(other)
-        if None not in parts and parts[0][0].x.shape == parts[1][0].x.shape and parts[0][0].x.dtype == parts[1][0].x.dtype:
+        if (
+            None not in parts
+            and parts[0][0].x.shape == parts[1][0].x.shape
+            and parts[0][0].x.dtype == parts[1][0].x.dtype
+        ):
             return _Pending(parts[0] + parts[1])
     return function(_computed(input), _computed(other), **kwargs)
 
@@ -406,14 +412,19 @@ def _group_norm(tally, function, input, num_groups, weight=None, bias=None, eps=
     recipe = _recipe_of(input) if tally.low_memory else None
     x = _like_activations(input)
     c = x.shape[1]
-    # many norms may read one map, such as a pool's
+    scale, shift = (
+        x.new_full((c,), fill) if part is None else part.detach() for part, fill in ((weight, 1), (bias, 0))
+    )
+    # many norms may read one map, such as a pool's; where they scale alike their gradients are added up first
     key, known = getattr(input, "_moments", (None, None))
     if key != (input._version, num_groups, eps):
-        key, known = (input._version, num_groups, eps), maps.moments(maps.as_rows(x.detach()), num_groups, eps)
+        mean, rstd = maps.moments(maps.as_rows(x.detach()), num_groups, eps)
+        key, known = (input._version, num_groups, eps), [mean, rstd, None, None]
         input._moments = key, known
-    mean, rstd = known
-    scale, shift = (x.new_full((c,), fill) if part is None else part.detach() for part, fill in ((weight, 1), (bias, 0)))
-    node = _Normed.apply(x, mean, rstd, scale, num_groups, recipe)
+    mean, rstd, same_scale, node = known
+    if node is None or not torch.equal(same_scale, scale):
+        node = _Normed.apply(x, mean, rstd, scale, num_groups, recipe)
+        known[2:] = scale, node
     gain = rstd * scale
     return _Pending([_Part(node, x.detach(), 1.0, gain, torch.addcmul(shift, mean, gain, value=-1))])
 
