@@ -75,21 +75,18 @@ def combination(
     There are maps of either kind, or of both; a shift where there are scales.
     """
     total = torch.empty_like(scaled[0][0] if scaled else plain[0][0])
-    shifts = [] if shift is None else [shift]
-    n_shifts, n_scaled = len(shifts), len(scaled)
-    for result, *rest in _parts(
-        total, *shifts, *(x for x, _ in scaled), *(s for _, s in scaled), *(x for x, _ in plain)
-    ):
-        constants, rest = rest[:n_shifts], rest[n_shifts:]
-        maps, scales, others = rest[:n_scaled], rest[n_scaled : 2 * n_scaled], rest[2 * n_scaled :]
+    constants = [] if shift is None else [shift]
+    tensors = [*constants, *(tensor for pair in scaled for tensor in pair), *(x for x, _ in plain)]
+    for result, *parts in _parts(total, *tensors):
+        rest = iter(parts)
         if constants:
-            torch.addcmul(constants[0], maps[0], scales[0], out=result)
+            torch.addcmul(next(rest), next(rest), next(rest), out=result)
         else:
-            torch.mul(others[0], plain[0][1], out=result)
-        for x, scale in zip(maps[1:], scales[1:], strict=True):
-            result.addcmul_(x, scale)
-        for x, (_, factor) in list(zip(others, plain, strict=True))[not constants :]:
-            result.add_(x, alpha=factor)
+            torch.mul(next(rest), plain[0][1], out=result)
+        for _ in scaled[1:]:
+            result.addcmul_(next(rest), next(rest))
+        for _, factor in plain[not constants :]:
+            result.add_(next(rest), alpha=factor)
         if rectify:
             result.clamp_min_(0)
     return total

@@ -7,8 +7,8 @@ never summed over images, operations that do not run cost nothing, and neither m
 GroupNorms of maps are computed as part of the sum, or of the ReLU, that they go into, and the gradients of all layers
 that read one ReLU are added up by the layers: memory traffic takes as long as the products of matrices.
 
-With `low_memory` the outputs of weighted layers in front of another one or of a GroupNorm are computed again rather than
-kept for the backward pass.
+With `low_memory` the outputs of weighted layers in front of another one or of a GroupNorm are computed again rather
+than kept for the backward pass.
 """
 
 from collections import Counter
@@ -358,29 +358,27 @@ def _is_map(x: Tensor) -> bool:
     return x.ndim == 4 and x.device.type == "cpu"
 
 
-def _add(tally, function, input, other, **kwargs):
-    if not kwargs and _Pending in (type(input), type(other)):
-        parts = _parts_of(input), _parts_of(other)
-        if (
-            None not in parts
-            and parts[0][0].x.shape == parts[1][0].x.shape
-            and parts[0][0].x.dtype == parts[1][0].x.dtype
-        ):
-            return _Pending(parts[0] + parts[1])
-    return function(_computed(input), _computed(other), **kwargs)
+def _add(input, other, **kwargs):
+    if kwargs or _Pending not in (type(input), type(other)):
+        return NotImplemented
+    left, right = _parts_of(input), _parts_of(other)
+    if left is None or right is None:
+        return NotImplemented
+    alike = left[0].x.shape == right[0].x.shape and left[0].x.dtype == right[0].x.dtype
+    return _Pending(left + right) if alike else NotImplemented
 
 
-def _multiply(tally, function, input, other):
-    if isinstance(other, int | float) and _is_pending(input):
-        # a weighted sum is complete: several operations are about to read it
-        return _combine([part.times(other) for part in _parts_of(input)], None)
-    return function(_computed(input), _computed(other))
+def _multiply(input, other, **kwargs):
+    if kwargs or not isinstance(other, int | float) or not _is_pending(input):
+        return NotImplemented
+    # a weighted sum is complete: several operations are about to read it
+    return _combine([part.times(other) for part in _parts_of(input)], None)
 
 
-def _relu(tally, function, input, inplace=False):
+def _relu(input, inplace=False, **kwargs):
     parts = _parts_of(input)
-    if inplace or parts is None:
-        return function(_computed(input), *((True,) if inplace else ()))
+    if inplace or kwargs or parts is None:
+        return NotImplemented
     sinks: list[_Sink] = []
     if _is_pending(input) and len(parts) == 1:
         output = _combine(parts, sinks)
@@ -390,11 +388,11 @@ def _relu(tally, function, input, inplace=False):
     return output
 
 
-def _pad(tally, function, input, pad, mode="constant", value=None):
+def _pad(input, pad, mode="constant", value=None):
     input = _computed(input)
     sink = _sink_of(input)
-    if sink is None or mode != "constant" or value:
-        return function(input, pad, mode, value)
+    if sink is None or mode != "constant" or value or input.ndim != 4:
+        return NotImplemented
     # several layers shift one map alike
     done = vars(input).setdefault("_padded", {})
     output = done.get(tuple(pad))
@@ -405,7 +403,7 @@ def _pad(tally, function, input, pad, mode="constant", value=None):
     return output
 
 
-def _group_norm(tally, function, input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True):
+def _group_norm(tally, input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True):
     input = _computed(input)
     if not _is_map(input):
         return torch.group_norm(input, num_groups, weight, bias, eps)
@@ -440,9 +438,11 @@ class _Rerouted(TorchFunctionMode):
         kwargs = kwargs or {}
         rule = _RULES.get(function)
         if rule is not None:
-            return rule(self.tally, function, *args, **kwargs)
-        args, kwargs = _computed(args), _computed(kwargs)
-        result = function(*args, **kwargs)
+            return rule(self.tally, *args, **kwargs)
+        short_cut = _SHORT_CUTS.get(function)
+        result = NotImplemented if short_cut is None else short_cut(*args, **kwargs)
+        if result is NotImplemented:
+            result = function(*_computed(args), **_computed(kwargs))
         if isinstance(result, Tensor):
             self._refuse(function, args, kwargs)
         return result
@@ -458,7 +458,7 @@ class _Rerouted(TorchFunctionMode):
                 )
 
 
-def _conv2d(tally, function, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def _conv2d(tally, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     input = _computed(input)
     name = _name_of(tally, weight, "conv2d", input)
     stride, dilation = _pair(stride), _pair(dilation)
@@ -473,7 +473,7 @@ def _conv2d(tally, function, input, weight, bias=None, stride=1, padding=0, dila
     return _weighted(tally, _like_activations(input), weight, bias, layer, name)
 
 
-def _linear(tally, function, input, weight, bias=None):
+def _linear(tally, input, weight, bias=None):
     input = _computed(input)
     name = _name_of(tally, weight, "linear", input)
     layer = layers.LinearMap()
@@ -487,6 +487,10 @@ _RULES: dict[Callable, Callable[..., Tensor]] = {
     functional.linear: _linear,
     functional.group_norm: _group_norm,
     torch.group_norm: _group_norm,
+}
+
+
+_SHORT_CUTS: dict[Callable, Callable[..., Tensor]] = {
     functional.pad: _pad,
     functional.relu: _relu,
     torch.relu: _relu,
@@ -496,6 +500,7 @@ _RULES: dict[Callable, Callable[..., Tensor]] = {
     Tensor.mul: _multiply,
     torch.mul: _multiply,
 }
+"""Faster ways through functions without weights; NotImplemented where there is none."""
 
 
 def _name_of(tally: _Tally, weight: Tensor, function: str, x: Tensor) -> str | None:
