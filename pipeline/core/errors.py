@@ -17,7 +17,7 @@ class UnknownNameError(ConfigError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = ""):
         known = sorted(known)
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
         meant = f" Did you mean '{near[0]}'?" if near else ""
         listed = ", ".join(known) if known else "none"
         super().__init__(f"Unknown {kind} '{name}'.{meant} Known: {listed}.{' ' + hint if hint else ''}")

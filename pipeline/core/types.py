@@ -100,16 +100,3 @@ class LabelledBatch:
     held_out_images: torch.Tensor
     held_out_labels: torch.Tensor
     n_classes: int
-
-
-@dataclass(frozen=True)
-class Score:
-    """A proxy's answer: a number and its direction."""
-
-    value: float
-    higher_is_better: bool
-
-    def better_than(self, other: Score) -> bool:
-        if self.higher_is_better != other.higher_is_better:
-            raise ValueError("Scores of opposite direction cannot be compared")
-        return self.value > other.value if self.higher_is_better else self.value < other.value

@@ -96,8 +96,18 @@ class Mirror:
         path = self.folder / SUMS_FILE
         if not path.exists():
             return {}
-        lines = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return {name.strip().lstrip("*").removeprefix("./"): value.lower() for value, name in lines}
+        sums = {}
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if not line.strip():
+                continue
+            value, *name = line.split(maxsplit=1)
+            if not name or len(value) != 64 or set(value.lower()) - set("0123456789abcdef"):
+                raise DataError(
+                    f"Line {number} of {path} is {line!r}; needed are 64 hexadecimal digits and a file's name, as "
+                    "`sha256sum` writes them. Mend or delete the line."
+                )
+            sums[name[0].strip().lstrip("*").removeprefix("./")] = value.lower()
+        return sums
 
     def find(self, source, name: str) -> Found | None:
         """The source as this mirror has it, or None. Raises DataError when it is there but not to be trusted."""

@@ -176,13 +176,20 @@ def _read_index(path: PathLike, manifest: PathLike, facts: dict[str, Any]) -> li
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def require_images(prepared: PreparedSet, split: str, n_classes: int, n_images: int, what: str) -> None:
-    """Raises DataError unless the split has `n_classes` classes and each of its classes `n_images` images."""
+def require_images(
+    prepared: PreparedSet, split: str, n_classes: int, n_images: int, what: str, section: str = "episodes"
+) -> None:
+    """Raises DataError unless the split has `n_classes` classes and each of its classes `n_images` images.
+
+    Args:
+        what: needs them; begins the message.
+        section: of params.yaml, where the knobs stand that the message tells to lower.
+    """
     classes = prepared.classes_of(split)
     if len(classes) < n_classes:
         raise DataError(
             f"{what} needs {n_classes} classes, but the {split} split of {prepared.name} has {len(classes)}. "
-            "Lower n_way, or give that split more classes."
+            f"Lower {section}.n_way, or give that split more classes."
         )
     labels = prepared.labels[prepared.rows_of_split(split)]
     counts = np.bincount(labels, minlength=len(prepared.class_names))[classes]
@@ -190,7 +197,7 @@ def require_images(prepared: PreparedSet, split: str, n_classes: int, n_images: 
         poorest = prepared.class_names[classes[counts.argmin()]]
         raise DataError(
             f"{what} needs {n_images} images per class, but class '{poorest}' of the {split} split of {prepared.name} "
-            f"has {counts.min()}. Lower k_shots or n_query, or add images."
+            f"has {counts.min()}. Lower {section}.n_query or the shots, or add images."
         )
 
 

@@ -18,6 +18,7 @@ class EpisodeSampler:
 
     Args:
         purpose: names the random stream; samplers of different purposes draw independent episodes.
+        section: of params.yaml, where n_way and n_query come from; for messages.
 
     Raises:
         DataError: the split has too few classes, or a class too few images.
@@ -33,6 +34,7 @@ class EpisodeSampler:
         n_query: int,
         seed: int,
         purpose: str = "episodes",
+        section: str = "episodes",
     ):
         for name, value in (("n_way", n_way), ("k_shot", k_shot), ("n_query", n_query)):
             if value < 1:
@@ -41,10 +43,10 @@ class EpisodeSampler:
         self.n_way, self.k_shot, self.n_query = n_way, k_shot, n_query
         self.seed, self.purpose = seed, purpose
         what = f"A {n_way}-way {k_shot}-shot episode with {n_query} queries per class"
-        require_images(prepared, split, n_way, k_shot + n_query, what)
+        require_images(prepared, split, n_way, k_shot + n_query, what, section)
         self._classes = prepared.classes_of(split)
         self._folds = np.unique(prepared.folds[prepared.rows_of_split(split)])
-        self._require_folds(what)
+        self._require_folds(what, section)
 
     def episode(self, index: int) -> Episode:
         """Episode number `index` (0, 1, ...); a pure function of (seed, purpose, split, index)."""
@@ -65,7 +67,7 @@ class EpisodeSampler:
         for_support = self.prepared.folds[rows] == fold
         return rows[for_support][: self.k_shot], rows[~for_support][: self.n_query]
 
-    def _require_folds(self, what: str) -> None:
+    def _require_folds(self, what: str, section: str) -> None:
         if len(self._folds) < 2:
             return
         for class_id in self._classes:
@@ -75,5 +77,5 @@ class EpisodeSampler:
                 raise DataError(
                     f"{what} needs its support and queries from different folds, but class "
                     f"'{self.prepared.class_names[class_id]}' of {self.prepared.name} has folds of "
-                    f"{', '.join(map(str, counts))} images. Lower k_shots or n_query."
+                    f"{', '.join(map(str, counts))} images. Lower {section}.n_query or the shots."
                 )

@@ -236,6 +236,7 @@ class SearchImages:
             n_query=self.n_query,
             seed=self.seed,
             purpose="search",
+            section="search.METHOD",
         )
 
     def _tasks(self, seed: int) -> TaskBatch:

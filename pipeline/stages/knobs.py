@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from pipeline import methods
+from pipeline.core.errors import UnknownNameError
 from pipeline.stages.settings import SECTIONS
 
 
@@ -35,6 +36,9 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> None:
     wanted = arguments.section
+    known = [*SECTIONS, "search", *(f"search.{name}" for name in methods.names())]
+    if wanted is not None and wanted not in known:
+        raise UnknownNameError("section", wanted, known)
     for name, cls in SECTIONS.items():
         if wanted in (None, name):
             print(f"{name}:\n" + "\n".join(lines_of(cls, "  ")) + "\n")

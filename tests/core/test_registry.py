@@ -32,6 +32,13 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_one():
         methods.get("metank")
 
 
+@pytest.mark.parametrize("name", ["birds", "flowers"])
+def test_a_name_that_resembles_none_gets_no_suggestion(name):
+    with pytest.raises(UnknownNameError) as error:
+        data.get(name)
+    assert "Did you mean" not in str(error.value) and "cifarfs" in str(error.value)
+
+
 def test_two_files_that_claim_one_name_are_both_told(tmp_path, monkeypatch):
     monkeypatch.setattr(registry_module, "PACKAGE", tmp_path)
     (tmp_path / "room").mkdir()

@@ -110,6 +110,14 @@ def test_a_file_that_differs_from_the_mirrors_own_list_is_refused(tmp_path):
     assert not (tmp_path / "raw.tar").exists()
 
 
+@pytest.mark.parametrize("line", ["just-a-name.tar", f"{'0' * 63}  short.tar", f"{'0' * 64}", f"SHA256 ({'0' * 64})"])
+def test_a_line_of_the_mirrors_list_that_is_no_checksum_is_named(tmp_path, line):
+    write(tmp_path / "mirror/onefile/published.bin", CONTENT)
+    (tmp_path / "mirror/SHA256SUMS").write_text(f"{'0' * 64} *./good.tar\n\n{line}\n")
+    with pytest.raises(DataError, match=r"Line 3 of .*/mirror/SHA256SUMS is .*64 hexadecimal digits"):
+        fetch(OneFile(), "onefile", tmp_path / "raw.tar", mirror=tmp_path / "mirror")
+
+
 def test_a_mirror_that_is_not_there_is_an_error_and_not_a_download(tmp_path):
     with pytest.raises(DataError, match=r"data\.mirror"):
         fetch(get("cifarfs")(), "cifarfs", tmp_path / "raw.tar", mirror=tmp_path / "nowhere")

@@ -50,6 +50,20 @@ def test_an_error_of_the_program_keeps_its_traceback(monkeypatch):
         command_line.main(["freeze"])
 
 
+@pytest.mark.parametrize("section", ["search.metank", "trian"])
+def test_knobs_of_a_section_that_is_not_there_are_an_error_with_the_nearest(section, capsys):
+    assert command_line.main(["knobs", section]) == 1
+    printed = capsys.readouterr()
+    nearest = {"search.metank": "search.metantk", "trian": "train"}[section]
+    assert f"Unknown section '{section}'. Did you mean '{nearest}'" in printed.err and printed.out == ""
+
+
+def test_knobs_of_one_method_are_printed_alone(capsys):
+    assert command_line.main(["knobs", "search.ntk"]) == 0
+    printed = capsys.readouterr().out
+    assert "  ntk:" in printed and "metantk:" not in printed and "train:" not in printed
+
+
 @pytest.mark.parametrize("kind", ["few_shot", "classification"])
 def test_data_sets_are_listed_by_kind(kind, capsys):
     assert command_line.main(["list", "datasets"]) == 0

@@ -38,7 +38,7 @@ def test_the_same_parameters_give_the_same_file(prepared_files, tmp_path):
 
 def test_more_ways_than_novel_classes_are_an_error(prepared_files, tmp_path):
     params = freeze(tmp_path, "episodes", "mine", episodes=KNOBS | {"n_way": 5})
-    with pytest.raises(DataError, match="5 classes, but the novel split of mine has 2"):
+    with pytest.raises(DataError, match=r"5 classes, but the novel split of mine has 2\. Lower episodes\.n_way"):
         run("episodes", **prepared_files, params=params, out=tmp_path / "mine.csv")
     assert not (tmp_path / "mine.csv").exists()
 
