@@ -156,9 +156,13 @@ class Tree(Mapping):
         inner = {name[len(prefix) :]: blob for name, blob in self.items() if name.startswith(prefix)}
         return Tree(inner, f"{self.what}/{folder}", self._scratch)
 
-    def inside(self, name: str) -> Tree:
-        """The files inside the archive called `name`. Raises DataError when it is damaged or no archive."""
-        what = f"{self.what}/{name}"
+    def inside(self, name: str, own: str | None = None) -> Tree:
+        """The files inside the archive called `name`. Raises DataError when it is damaged or no archive.
+
+        Args:
+            own: where the user keeps this archive, for messages; None for archives of a published data set.
+        """
+        what = own or f"{self.what}/{name}"
         blob = self[name]
         try:
             with blob.open() as file:
@@ -171,8 +175,9 @@ class Tree(Mapping):
             else:
                 blobs = _index_tar(blob)
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
+            remedy = "Mend it and run the same command again." if own else "Fetch it again."
             raise DataError(
-                f"{what} cannot be read as an archive ({error}); it is damaged or truncated. Fetch it again."
+                f"{what} cannot be read as an archive ({error}); it is damaged or truncated. {remedy}"
             ) from None
         return Tree(blobs, what, self._scratch)
 

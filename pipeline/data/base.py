@@ -134,6 +134,11 @@ class Dataset(abc.ABC):
     def records(self, raw: Tree, layout: str) -> Iterator[Record]:
         """All images, read from the sources of the layout so called in `raw`. Raises DataError when one is missing."""
 
+    def called(self, name: str) -> str:
+        """The set's name in the workflow as messages give it: with the user's folder where it is one."""
+        folder = self.options.folder
+        return f"{name} ({folder.path})" if folder is not None else name
+
     def image_size(self) -> int:
         return min(self.native_size, self.options.prepare.max_image_size)
 
@@ -142,7 +147,7 @@ def content_of(raw: Tree, source: Source) -> Tree:
     """The files inside a source, whether it came as an archive or as a folder; named relative to its own folder."""
     for name in (source.name, *source.also):
         if name in raw:
-            inner = raw.inside(name)
+            inner = raw.inside(name, own=source.path)
             return inner.under(source.folder) if source.folder and _all_below(inner, source.folder) else inner
     inner = raw.under(source.folder or source.name)
     if not inner:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import pathlib
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from pipeline.core.errors import ConfigError, DataError
 from pipeline.core.rng import numpy_stream
@@ -21,7 +21,13 @@ from pipeline.data.common_layouts import image_files
 from pipeline.data.settings import FetchConfig
 
 SPLIT_WORDS = {"train": "base", "val": "validation", "test": "novel"} | {split: split for split in SPLITS}
-LEAST_CLASSES = 2
+LEAST_CLASSES = {"base": 2, "validation": 1, "novel": 2}
+
+
+NEEDED = (
+    f"Needed are at least {LEAST_CLASSES['base']} base, {LEAST_CLASSES['validation']} validation and "
+    f"{LEAST_CLASSES['novel']} novel classes (and for test episodes episodes.n_way novel ones)"
+)
 
 
 @DATASETS.register("image_folder")
@@ -45,39 +51,46 @@ class ImageFolder(Dataset):
         by_class = collections.defaultdict(list)
         for name, blob in image_files(content_of(raw, self.source)):
             by_class[posixpath.dirname(name)].append((name, blob))
-        classes = without_shared_folders(list(by_class))
-        split_of = given_split(classes.values()) or drawn_split(sorted(classes.values()), self.folder)
+        classes = without_shared_folders(list(by_class), self.folder.path)
+        split_of = given_split(classes.values(), self.folder.path) or drawn_split(sorted(classes.values()), self.folder)
         for folder, members in by_class.items():
             place = classes[folder]
             for name, blob in members if place in split_of else ():
                 yield Record(class_name(place, split_of), split_of[place], name, blob)
 
 
-def without_shared_folders(folders: list[str]) -> dict[str, str]:
-    """Folder -> the part of its path below what all have in common. Raises DataError unless there are class folders."""
+def without_shared_folders(folders: list[str], path: str) -> dict[str, str]:
+    """Folder -> the part of its path below what all have in common.
+
+    Raises DataError, naming the user's folder or archive `path`, unless there are class folders.
+    """
     if len(folders) < 2:
+        found = "one folder" if folders else "no folder"
         raise DataError(
-            f"Found images in {len(folders)} folders. A data set needs one sub-folder of images per class, "
-            "e.g. birds/sparrow/001.jpg and birds/robin/001.jpg."
+            f"Found images in {found} of {path}. A data set needs one sub-folder of images per class, e.g. "
+            "birds/sparrow/001.jpg and birds/robin/001.jpg."
         )
     shared = posixpath.commonpath(folders)
     if shared in folders:
         raise DataError(
-            f"Images lie in '{shared or '.'}' beside the class folders. Put each into the folder of its class."
+            f"{path}: images lie in '{shared or '.'}' beside the class folders. Put each into the folder of its class "
+            "and run the same command again."
         )
     return {folder: posixpath.relpath(folder, shared or ".") for folder in folders}
 
 
-def given_split(places) -> dict[str, str] | None:
-    """Place -> split where the top level names the splits, else None. Raises DataError when a split is missing."""
+def given_split(places: Collection[str], path: str) -> dict[str, str] | None:
+    """Place -> split where the top level of `path` names the splits, else None. Raises DataError for a poor split."""
     tops = {place.split("/")[0] for place in places}
     if not all("/" in place for place in places) or not tops <= set(SPLIT_WORDS):
         return None
     found = {place: SPLIT_WORDS[place.split("/")[0]] for place in places}
-    missing = set(SPLITS) - set(found.values())
-    if missing:
-        listed = ", ".join(sorted(missing))
-        raise DataError(f"The folders {', '.join(sorted(tops))} name a class split, but there is none for {listed}.")
+    counts = collections.Counter(found.values())
+    if too_few(counts):
+        raise DataError(
+            f"The folders {', '.join(sorted(tops))} of {path} name a class split, {listed(counts)}. {NEEDED}: add "
+            "classes and run the same command again."
+        )
     return found
 
 
@@ -96,12 +109,11 @@ def drawn_split(places: list[str], folder: FetchConfig) -> dict[str, str]:
     if sum(counts.values()) == len(places) + 1:
         # three shares that add up to one may all be rounded up
         counts["base"] -= 1
-    described = ", ".join(f"{split} {count}" for split, count in counts.items())
-    if sum(counts.values()) > len(places) or min(counts.values()) < LEAST_CLASSES:
+    if sum(counts.values()) > len(places) or too_few(counts):
         raise ConfigError(
-            f"The class split wants {described} of {len(places)} classes. Every split needs at least {LEAST_CLASSES}, "
-            "and together they cannot have more than there are: change base, validation and novel under data.folders, "
-            "or add classes."
+            f"The class split wants {listed(counts)} of the {len(places)} classes in {folder.path}. {NEEDED}, and "
+            "together they cannot be more than there are: change base, validation and novel under data.folders, or add "
+            "classes."
         )
     order = numpy_stream(folder.split_seed, "class split").permutation(len(places))
     split_of, start = {}, 0
@@ -112,7 +124,16 @@ def drawn_split(places: list[str], folder: FetchConfig) -> dict[str, str]:
 
 
 def counted(share: float, n_classes: int) -> int:
-    """Classes of a share: a fraction of all up to 1, a number of them above. Raises ConfigError for 2.5 classes."""
+    """Classes of a share: a fraction of all below 1, a number of them from 1 on. Raises ConfigError for 2.5 classes."""
     if share > 1 and share != int(share):
-        raise ConfigError(f"{share} is neither a fraction up to 1 nor a whole number of classes.")
-    return int(share) if share > 1 else round(share * n_classes)
+        raise ConfigError(f"{share} is neither a fraction below 1 nor a whole number of classes.")
+    return int(share) if share >= 1 else round(share * n_classes)
+
+
+def too_few(counts: Mapping[str, int]) -> bool:
+    """Whether a split has fewer classes than a training, or an episode, can do with."""
+    return any(counts[split] < least for split, least in LEAST_CLASSES.items())
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{split} {counts[split]}" for split in SPLITS)

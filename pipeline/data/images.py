@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.core.errors import DataError
 
@@ -28,6 +28,9 @@ def decode(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
         image = _eight_bit(image).convert("L" if channels == 1 else "RGB")
         if image.size != (size, size):
             image = image.resize((size, size), Image.Resampling.BILINEAR, box=_middle_square(*image.size))
+    except UnidentifiedImageError:
+        # its own message names an object in memory
+        raise DataError("no image of a known format") from None
     except UNREADABLE as error:
         raise DataError(f"{type(error).__name__}: {error}") from None
     return np.asarray(image).reshape(size, size, channels)

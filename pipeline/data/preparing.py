@@ -67,12 +67,16 @@ class Finding:
 class UnreadableImagesError(DataError):
     """Some images cannot be read; `failures` maps their rows to reasons."""
 
-    def __init__(self, failures: dict[int, str], records: Sequence[Record], name: str):
+    def __init__(self, failures: dict[int, str], records: Sequence[Record], dataset: Dataset, name: str):
         lines = [f"  {records[row].source}: {why}" for row, why in itertools.islice(failures.items(), LISTED)]
         more = f"\n  and {len(failures) - LISTED} more" if len(failures) > LISTED else ""
+        again = "run the same command again"
+        if dataset.options.folder is None:
+            again = "fetch them again (`snakemake --cores 2 --forcerun fetch -- TARGET`)"
         super().__init__(
-            f"{len(failures)} of {len(records)} images of {name} cannot be read:\n" + "\n".join(lines) + more + "\n"
-            "Replace them, or leave them out with `prepare: {corrupt: drop}` in params.yaml."
+            f"{len(failures)} of {len(records)} images of {dataset.called(name)} cannot be read:\n"
+            + "\n".join(lines)
+            + f"{more}\nReplace them and {again}, or leave them out with `prepare: {{corrupt: drop}}` in params.yaml."
         )
         self.failures = failures
 
@@ -108,7 +112,8 @@ def prepare(
             if dataset.options.prepare.corrupt == "refuse":
                 raise
             dropped = {records[row].source: why for row, why in unreadable.failures.items()}
-            say(f"{name}: {len(dropped)} unreadable images are left out")
+            left_out = "image is" if len(dropped) == 1 else "images are"
+            say(f"{name}: {len(dropped)} unreadable {left_out} left out")
             records = select([r for i, r in enumerate(records) if i not in unreadable.failures], dataset, name)
             measured = write_images(images, records, dataset, name, n_workers, dropped)
     write_text(index, index_text(records, measured.findings))
@@ -131,9 +136,9 @@ def select(records: Iterable[Record], dataset: Dataset, name: str) -> list[Recor
     if poor:
         described = (f"'{c}' ({f'{split} ' * kind.shares_classes}{n})" for (split, c), n in poor.items())
         raise DataError(
-            f"{name}: {len(poor)} classes have fewer than {knobs.min_images_per_class} images: "
-            f"{', '.join(itertools.islice(described, LISTED))}. Add images or take these classes out, or lower "
-            "prepare.min_images_per_class in params.yaml."
+            f"{dataset.called(name)}: {len(poor)} {'class has' if len(poor) == 1 else 'classes have'} fewer than "
+            f"{knobs.min_images_per_class} images: {', '.join(itertools.islice(described, LISTED))}. Add images, take "
+            "such classes out, or lower prepare.min_images_per_class in params.yaml."
         )
     empty = set(kind.splits) - set(kind.optional) - {split for split, _ in groups}
     if empty:
@@ -162,8 +167,9 @@ def require_same_classes(groups: Iterable[tuple[str, str]], name: str) -> None:
     for split, present in classes_of.items():
         missing = sorted(everywhere - present)
         if missing:
+            have = "has" if len(missing) == 1 else "have"
             raise DataError(
-                f"{name}: {len(missing)} of {len(everywhere)} classes have no image in the {split} split, e.g. "
+                f"{name}: {len(missing)} of {len(everywhere)} classes {have} no image in the {split} split, e.g. "
                 f"'{missing[0]}'. All splits of a classification data set have the same classes: fetch it again, or "
                 "give these classes images there."
             )
@@ -221,7 +227,7 @@ def write_images(
             findings.extend(of_chunk)
         failures = {row: finding.failure for row, finding in enumerate(findings) if finding.failure}
         if failures:
-            raise UnreadableImagesError(failures, records, name)
+            raise UnreadableImagesError(failures, records, dataset, name)
         checks = check(records, findings, array, dropped)
         refuse_duplicates(checks, dataset, name)
         search_split = KINDS[dataset.kind].search_split
@@ -307,11 +313,13 @@ def refuse_duplicates(checks: dict[str, Any], dataset: Dataset, name: str) -> No
     if found["count"] == 0:
         return
     pairs = "\n".join(f"  {a} = {b}" for a, b in found["examples"])
-    message = f"{name}: {found['count']} images lie in two splits:\n{pairs}"
+    lie = "image lies" if found["count"] == 1 else "images lie"
+    message = f"{dataset.called(name)}: {found['count']} {lie} in two splits:\n{pairs}"
     if dataset.duplicates == "refuse":
         raise DataError(
-            f"{message}\nA test on images that were trained on proves nothing. Delete one of each pair, or accept them "
-            f"with `data: {{folders: {{{name}: {{duplicates: report}}}}}}` in params.yaml."
+            f"{message}\nA test on images that were trained on proves nothing. Delete one of each pair and run the "
+            "same command again, or accept them with "
+            f"`data: {{folders: {{{name}: {{duplicates: report}}}}}}` in params.yaml."
         )
     say(message)
 

@@ -10,9 +10,9 @@ class FetchConfig:
     """Options of a folder of the user's own images, a section of data.folders in params.yaml."""
 
     path: str = knob("", "The folder, or its .tar, .tar.gz or .zip, that holds one sub-folder of images per class.")
-    base: float = knob(0.64, "Classes to train and search on: a fraction up to 1, or a count.", low=0)
-    validation: float = knob(0.16, "Classes to choose settings on: a fraction up to 1, or a count.", low=0)
-    novel: float = knob(0.2, "Classes to test on: a fraction up to 1, or a count.", low=0)
+    base: float = knob(0.64, "Classes to train and search on: a fraction below 1, or a count.", low=0)
+    validation: float = knob(0.16, "Classes to choose settings on: a fraction below 1, or a count.", low=0)
+    novel: float = knob(0.2, "Classes to test on: a fraction below 1, or a count.", low=0)
     split_seed: int = knob(0, "Which of the possible class splits; each seed gives another.", low=0)
     image_size: int = knob(84, "Pixels of a side of the images at their best; max_image_size may lower it.", low=8)
     title: str = knob("", "The data set's name in tables; the folder's name when empty.")

@@ -56,12 +56,12 @@ def entry(
 
     Raises ArtifactError for missing, changed or damaged files.
     """
-    check_hash(row["result"], row["sha256"], stage)
+    check_hash(row["result"], row["sha256"], row["result"], stage)
     result = read_json(row["result"])
     check(result, row["result"])
     files, artifacts = result["provenance"]["files"], result["artifacts"]
     for role in shown:
-        check_hash(artifacts[role], files.get(artifacts[role]), stage, f" (the {role} of {row['result']})")
+        check_hash(artifacts[role], files.get(artifacts[role]), row["result"], stage, role)
     return Entry(
         result=result,
         path=row["result"],
@@ -72,8 +72,14 @@ def entry(
     )
 
 
-def check_hash(path: str, expected: str | None, stage: str, role: str = "") -> None:
-    """Raises ArtifactError when a file is missing or is not the one that was recorded."""
+def check_hash(path: str, expected: str | None, result: str, stage: str, role: str = "") -> None:
+    """Raises ArtifactError when a file is missing or is not the one that was recorded.
+
+    Args:
+        result: the result that it is or, in the role `role`, belongs to.
+        stage: that writes such results.
+    """
+    role = f" (the {role} of {result})" if role else ""
     if not Path(path).is_file():
         raise ArtifactError(
             f"{path}{role} is missing. Run from the project's folder, and `snakemake --cores 4` to make "
@@ -81,8 +87,8 @@ def check_hash(path: str, expected: str | None, stage: str, role: str = "") -> N
         )
     if sha256(path) != expected:
         raise ArtifactError(
-            f"{path}{role} is not the file that was recorded: its SHA-256 differs. Run the {stage} stage of that "
-            "result again before reporting it."
+            f"{path}{role} is not the file that was recorded: its SHA-256 differs. Delete it, make the result anew by "
+            f"`snakemake --cores 4 --forcerun {stage.replace('-', '_')} -- {result}`, and report again."
         )
 
 

@@ -1,6 +1,7 @@
 """Train every architecture of a search from scratch, on the base classes or on the training images."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,9 @@ from pipeline.evaluation.from_scratch import TrainingImages, train
 from pipeline.evaluation.networks import fresh_network, without_auxiliary
 from pipeline.evaluation.settings import NetworkConfig, TrainConfig
 from pipeline.stages.common import Frozen, add_prepared_arguments, checkpoint_path, machine, read_params
+
+FEW_STEPS = 300
+"""Updates of the weights below which a network from scratch is hardly better than an untrained one."""
 
 
 def add_arguments(parser) -> None:
@@ -58,6 +62,8 @@ def train_all(
     config = build(TrainConfig, frozen.params["train"], "train")
     size = build(NetworkConfig, frozen.params["network"], "network")
     images = TrainingImages.of(prepared, config)
+    if warning := too_short(len(images.rows), config):
+        say(f"{frozen.method} on {frozen.dataset}: {warning}")
     saved = checkpoint.load() or {"finished": [], "current": None, "cost": None}
     finished, current = list(saved["finished"]), saved["current"]
     meter = Meter(device, saved["cost"])
@@ -92,6 +98,19 @@ def train_all(
         last = curve[-1]
         say(f"network {number}: loss {last['loss']:.3f}, training accuracy {100 * last['train_accuracy']:.1f} %")
     return finished, meter.so_far()
+
+
+def too_short(n_images: int, config: TrainConfig) -> str | None:
+    """A warning where training on so many images makes fewer steps than FEW_STEPS, else None."""
+    per_epoch = n_images // config.batch_size
+    n_steps = config.epochs * per_epoch
+    if n_steps == 0 or n_steps >= FEW_STEPS:
+        return None
+    return (
+        f"warning: {n_images} images give only {n_steps} training step{'s' * (n_steps > 1)} (train.epochs "
+        f"{config.epochs}, train.batch_size {config.batch_size}), too few to learn much; train.epochs: "
+        f"{math.ceil(FEW_STEPS / per_epoch)} in params.yaml would be enough"
+    )
 
 
 def write_weights(

@@ -41,6 +41,14 @@ def test_counts_take_exactly_so_many_classes(tmp_path):
     assert [len(classes[split]) for split in SPLITS] == [5, 2, 3]
 
 
+@pytest.mark.parametrize("one", [1, 1.0])
+def test_a_count_of_one_is_one_class_and_not_all_of_them(tmp_path, one):
+    classes = split_with(tmp_path / "a", validation=one)
+    assert [len(classes[split]) for split in SPLITS] == [8, 1, 2]
+    with pytest.raises(ConfigError, match="base 8, validation 2, novel 1 of the 12 classes"):
+        split_with(tmp_path / "b", novel=one)
+
+
 def test_another_seed_gives_another_split_and_the_same_seed_the_same(tmp_path):
     first, again, other = (split_with(tmp_path / str(i), split_seed=seed) for i, seed in enumerate((0, 0, 1)))
     assert first == again != other
@@ -62,14 +70,18 @@ def test_folders_named_after_splits_are_the_split(tmp_path):
 def test_an_incomplete_given_split_is_refused(tmp_path):
     files = {f"train/{name}": content for name, content in folder_files(4).items()}
     files |= {f"test/{name}": content for name, content in folder_files(8).items() if name > "class04"}
-    with pytest.raises(DataError, match="none for validation"):
-        made_folder(tmp_path, files)
+    with pytest.raises(DataError, match="validation 0, novel"):
+        made_folder(tmp_path / "a", files)
+    files |= {f"val/{name}": content for name, content in folder_files(12).items() if name > "class08"}
+    files = {name: content for name, content in files.items() if not name.startswith("test") or "class05" in name}
+    with pytest.raises(DataError, match=r"novel 1\. Needed are at least 2 base, 1 validation and 2 novel"):
+        made_folder(tmp_path / "b", files)
 
 
 def test_a_split_that_does_not_fit_the_classes_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="of 12 classes"):
+    with pytest.raises(ConfigError, match="of the 12 classes"):
         split_with(tmp_path / "a", base=20.0)
-    with pytest.raises(ConfigError, match="at least 2"):
+    with pytest.raises(ConfigError, match=r"validation 0.* at least 2 base, 1 validation and 2 novel"):
         split_with(tmp_path / "b", validation=0.01)
     with pytest.raises(ConfigError, match="2.5 is neither"):
         split_with(tmp_path / "c", novel=2.5)
@@ -89,10 +101,18 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 
 
 def test_images_outside_class_folders_are_refused(tmp_path):
-    with pytest.raises(DataError, match="one sub-folder of images per class"):
+    with pytest.raises(DataError, match=r"in one folder of .*/a/pictures\. .*one sub-folder of images per class"):
         made_folder(tmp_path / "a", {"0.png": encoded(picture("a")), "1.png": encoded(picture("b"))})
     with pytest.raises(DataError, match="beside the class folders"):
         made_folder(tmp_path / "b", folder_files() | {"stray.png": encoded(picture("stray"))})
+
+
+def test_a_damaged_archive_of_the_user_is_named_by_its_own_path(tmp_path):
+    write(tmp_path / "pictures.tar", b"no archive")
+    with pytest.raises(DataError) as error:
+        made(tmp_path / "out", "mine", knobs=KNOBS, spec=FetchConfig(path=str(tmp_path / "pictures.tar")))
+    assert str(error.value).startswith(f"{tmp_path}/pictures.tar cannot be read")
+    assert str(error.value).endswith("Mend it and run the same command again.")
 
 
 def test_other_files_and_hidden_files_are_left_out(tmp_path, folder_set):
@@ -103,7 +123,7 @@ def test_other_files_and_hidden_files_are_left_out(tmp_path, folder_set):
 def test_an_image_in_two_splits_is_refused_unless_reported(tmp_path):
     files = folder_files()
     files |= {f"class{c:02d}/copy.png": encoded(picture("the same")) for c in range(12)}
-    with pytest.raises(DataError, match="lie in two splits"):
+    with pytest.raises(DataError, match=r"mine \(.*/a/pictures\): 4 images lie in two splits"):
         made_folder(tmp_path / "a", files)
     assert not (tmp_path / "a/mine.images.npy").exists()
     for name, content in files.items():

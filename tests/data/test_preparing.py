@@ -240,7 +240,7 @@ def test_a_class_that_a_split_of_a_classification_set_lacks_is_named(tmp_path):
     def without_cats(rows):
         rows["test_batch"] = [row for row in rows["test_batch"] if row[0] != 3]
 
-    with pytest.raises(DataError, match="1 of 10 classes have no image in the test split, e.g. 'cat'"):
+    with pytest.raises(DataError, match="1 of 10 classes has no image in the test split, e.g. 'cat'"):
         made(tmp_path, "cifar10", mirror=changed_cifar10(tmp_path, without_cats))
 
 
@@ -248,7 +248,7 @@ def test_a_class_with_too_few_images_in_one_split_is_named_with_the_split(tmp_pa
     def with_one_cat(rows):
         rows["test_batch"] = [row for row in rows["test_batch"] if row[0] != 3 or row[2] == 0]
 
-    with pytest.raises(DataError, match=r"1 classes have fewer than 2 images: 'cat' \(test 1\)"):
+    with pytest.raises(DataError, match=r"1 class has fewer than 2 images: 'cat' \(test 1\)"):
         made(tmp_path, "cifar10", mirror=changed_cifar10(tmp_path, with_one_cat))
 
 

@@ -46,11 +46,18 @@ def batch_for(needs):
     return TaskBatch(images, n_tasks=2, n_query=3, n_support=3, n_way=3) if needs == "tasks" else images
 
 
+def of_each(attribute):
+    """Proxy -> its class attribute; a proxy that lacks it is left out, and fails a test of its own below."""
+    found = {name: getattr(proxies.get(name), attribute, None) for name in proxies.names()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+NEEDS, NETWORKS, SHARES = of_each("needs"), of_each("network"), of_each("shares")
 PAIRS = [
     (proxy, space)
-    for proxy in proxies.names()
+    for proxy, network in NETWORKS.items()
     for space in spaces.names()
-    if network_for(space, proxies.get(proxy).network) is not None
+    if network_for(space, network) is not None
 ]
 every_pair = pytest.mark.parametrize(("proxy_name", "space_name"), PAIRS)
 
@@ -70,6 +77,8 @@ def test_every_proxy_meets_a_network_of_some_space():
 
 @pytest.mark.parametrize("proxy_name", proxies.names())
 def test_a_proxy_is_a_frozen_set_of_knobs_with_a_direction(proxy_name):
+    missing = [name for name in ("higher_is_better", "needs", "network") if not hasattr(proxies.get(proxy_name), name)]
+    assert not missing
     proxy = proxies.get(proxy_name)()
     assert isinstance(proxy.higher_is_better, bool)
     assert proxy.needs in ("tasks", "images", "labelled", "patches", "network")
@@ -163,22 +172,19 @@ def test_every_engine_gives_the_same_number_and_leaves_the_network_as_it_found_i
     assert value == pytest.approx(call(proxies.get(proxy_name)(), network, batch), rel=1e-3)
 
 
-SHARING = [proxy for proxy in proxies.names() if hasattr(proxies.get(proxy), "shares")]
-
-
 @pytest.mark.parametrize("space_name", ["darts", "nas_bench_201"])
 def test_proxies_that_share_work_give_what_they_give_alone(space_name):
-    kinds = {(proxies.get(name).network, proxies.get(name).shares) for name in SHARING}
+    kinds = {(NETWORKS[name], start) for name, start in SHARES.items()}
     assert len(kinds) == len({start for _, start in kinds}) == 2
     shared = {}
-    for name in SHARING:
+    for name in SHARES:
         proxy, network, batch = setting(name, space_name)
         found = value_of(proxy, network, batch, torch.Generator(), shared)
         assert found == call(proxy, network, batch)
     assert set(shared) == {start for _, start in kinds}
 
 
-@pytest.mark.parametrize("proxy_name", [name for name in proxies.names() if proxies.get(name).needs != "patches"])
+@pytest.mark.parametrize("proxy_name", [name for name, needs in NEEDS.items() if needs != "patches"])
 @pytest.mark.parametrize("space_name", ["darts", "darts_fewshot", "nas_bench_201"])
 def test_operations_that_a_mask_switches_off_do_not_count(proxy_name, space_name):
     proxy, batch = proxies.get(proxy_name)(), batch_for(proxies.get(proxy_name).needs)
@@ -195,7 +201,7 @@ def test_operations_that_a_mask_switches_off_do_not_count(proxy_name, space_name
     assert call(proxy, network, batch) == before
 
 
-@pytest.mark.parametrize("proxy_name", [name for name in proxies.names() if proxies.get(name).needs == "labelled"])
+@pytest.mark.parametrize("proxy_name", [name for name, needs in NEEDS.items() if needs == "labelled"])
 def test_a_cell_that_passes_nothing_on_gets_no_score_that_beats_others(proxy_name):
     space = spaces.get("nas_bench_201")()
     network = space.supernet(n_classes=6, channels=3, n_cells=1, norm="batchnorm")

@@ -163,14 +163,22 @@ def test_published_figures_stand_apart_and_unchecked_ones_give_no_number(folder)
     assert board["method"].tolist() == ["metantk"]
 
 
+def test_the_command_that_makes_a_result_again_names_the_budget_once(folder):
+    command = example(folder)["provenance"]["command"]
+    page, _ = reported()
+    (told,) = re.findall(r"<dt>Make them again</dt><dd>(.*?)</dd>", page)
+    assert "--config budget=" in command and told == f"<code>{command}</code>"
+
+
 def test_a_result_that_was_changed_afterwards_is_refused(folder):
     example(folder)
     path = pathlib.Path("results/metantk_doublemnist.json")
     result = json.loads(path.read_text())
     result["accuracy"]["1"]["mean"] = 0.99
     path.write_text(json.dumps(result))
-    with pytest.raises(ArtifactError, match=r"metantk_doublemnist\.json is not the file that was recorded"):
+    with pytest.raises(ArtifactError, match=r"metantk_doublemnist\.json is not the file that was recorded") as error:
         reported()
+    assert "`snakemake --cores 4 --forcerun compare -- results/metantk_doublemnist.json`" in str(error.value)
 
 
 @pytest.mark.parametrize("role", ["trace", "curve", "drawing", "accuracies"])

@@ -158,7 +158,7 @@ def test_a_result_that_was_changed_afterwards_is_refused(folder):
     result = json.loads(path.read_text())
     result["accuracy"]["mean"] = 0.99
     path.write_text(json.dumps(result))
-    with pytest.raises(ArtifactError, match=r"tegnas_evo_cifar10\.json is not the file.*Run the look-up stage"):
+    with pytest.raises(ArtifactError, match=r"tegnas_evo_cifar10\.json is not the file.*--forcerun look_up -- "):
         reported()
 
 

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.core.artifacts import sha256, write_json
+from pipeline.evaluation.settings import TrainConfig
+from pipeline.stages.train import too_short
 from tests.stages.small_training import Project, prepare_digits
 
 CHECKPOINT = "build/checkpoints/train_hand_doublemnist.pt"
@@ -46,6 +48,28 @@ def test_the_curve_has_a_row_per_architecture_and_epoch_and_the_cost_adds_up(und
     assert [entry["seed"] for entry in cost["networks"]] == [0, 4]
     assert cost["hardware"]["threads"] == 1
     assert cost["peak_memory_mib"] > 100
+
+
+def test_a_training_of_very_few_steps_says_so_in_one_line_and_what_it_would_take(digits, tmp_path):
+    log = Project(tmp_path, digits, epochs=1, batch_size=500).run("train")
+    (line,) = [line for line in log.splitlines() if "warning" in line]
+    # 64 classes of 8 images: one step an epoch
+    assert "hand on doublemnist" in line and "512 images give only 1 training step" in line
+    assert "train.epochs: 300 " in line
+
+
+@pytest.mark.parametrize(
+    ("n_images", "batch_size", "epochs", "enough"),
+    [(640, 64, 30, None), (640, 64, 29, 30), (700, 64, 29, 30), (90, 64, 299, 300), (63, 64, 1, None)],
+)
+def test_the_epochs_that_a_short_training_is_told_to_take_make_it_long_enough(n_images, batch_size, epochs, enough):
+    warning = too_short(n_images, TrainConfig(epochs=epochs, batch_size=batch_size))
+    if enough is None:
+        assert warning is None
+        return
+    assert f"train.epochs: {enough} " in warning
+    assert too_short(n_images, TrainConfig(epochs=enough, batch_size=batch_size)) is None
+    assert too_short(n_images, TrainConfig(epochs=enough - 1, batch_size=batch_size)) is not None
 
 
 def test_a_finished_training_leaves_no_checkpoint(undisturbed):

@@ -92,7 +92,7 @@ rule contrast:
     conda:
         "../envs/pipeline.yaml"
     message:
-        "Comparing {wildcards.stem} with random architectures"
+        "Writing the result of {wildcards.stem}, beside random architectures"
     shell:
         "python -m pipeline contrast --measured {input.measured} --control {input.control}"
         " --genotype {input.genotype} --search-cost {input.search_cost} --train-cost {input.train_cost}"

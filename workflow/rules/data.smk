@@ -8,7 +8,7 @@ rule fetch:
     conda:
         "../envs/pipeline.yaml"
     message:
-        "Fetching {wildcards.dataset}: the local mirror first, then the official source"
+        "Getting the files of {wildcards.dataset}"
     shell:
         "python -m pipeline fetch --dataset {wildcards.dataset} --params {input.params} --out {output} 2>&1 | tee {log}"
 

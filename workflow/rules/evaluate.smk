@@ -81,7 +81,7 @@ rule compare:
     conda:
         "../envs/pipeline.yaml"
     message:
-        "Comparing {wildcards.method} with the random control on {wildcards.dataset}"
+        "Writing the result of {wildcards.method} on {wildcards.dataset}, beside random architectures"
     shell:
         "python -m pipeline compare --measured {input.measured} --accuracies {input.accuracies}"
         " --control {input.control} --control-accuracies {input.control_accuracies}"
