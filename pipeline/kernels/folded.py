@@ -260,13 +260,14 @@ def _tangents_one_by_one(node, arrived: list[tuple[Tensor | None, bool]]) -> lis
         for part, (tangent, is_free) in zip(answers, arrived, strict=True)
         if part is not None and tangent is not None and part.requires_grad
     ]
-    if len(zeros) == 1 and all(part is zeros[0] for part, _, _ in pairs) and pairs:
-        total = next((tangent for _, tangent, is_free in pairs if is_free), None)
-        total = pairs[0][1].clone() if total is None else total
-        skipped = next((i for i, (_, tangent, _) in enumerate(pairs) if tangent is total), 0)
-        for i, (_, tangent, _) in enumerate(pairs):
-            if i != skipped:
-                total.add_(tangent)
+    if not pairs:
+        return []
+    if len(zeros) == 1 and all(part is zeros[0] for part, _, _ in pairs):
+        # a sum, or the value itself
+        (_, first, is_free), *others = sorted(pairs, key=lambda pair: not pair[2])
+        total = first if is_free else first.clone()
+        for _, tangent, _ in others:
+            total.add_(tangent)
         return [total]
     parts = [part for part, _, _ in pairs]
     found = [
@@ -380,14 +381,12 @@ class _BlockedInput:
         phases: per phase of rows, the kernel (block*c_in c_out k_h k_w).
         padding: per phase, the padding that goes with it.
         step: columns of the gradient from block to block.
-        dilation: of rows.
         shape: (c_in, h, w) of the input.
     """
 
     phases: tuple[Tensor, ...]
     padding: tuple[tuple[int, int], ...]
     step: int
-    dilation: int
     shape: tuple[int, int, int]
 
     @classmethod
@@ -398,10 +397,9 @@ class _BlockedInput:
         block = s_w
         while 2 * block * c_in <= LANES and w % (2 * block) == 0:
             block *= 2
-        pointless = layer.kernel == (1, 1) or block * s_h == 1
-        # torch misreads maps of one channel under some of these kernels
-        pointless |= weight.shape[0] == 1
-        if layer.n_groups > 1 or pointless or h % s_h or w % block or block * c_in > 2 * LANES:
+        pointless = layer.kernel == (1, 1) or block * s_h == 1 or block * c_in > 2 * LANES
+        # torch misreads maps of one channel with the channels last under some of these kernels
+        if pointless or layer.n_groups > 1 or weight.shape[0] == 1 or h % s_h or w % block:
             return None
         step = block // s_w
         rows_out, columns_out = (
@@ -422,18 +420,17 @@ class _BlockedInput:
                     kernel[j, :, :, above + o, margin + q] += weight[:, :, t, u].mT
             phases.append(kernel.flatten(0, 1))
             paddings.append((above, margin))
-        return cls(tuple(phases), tuple(paddings), step, 1, (c_in, h, w))
+        return cls(tuple(phases), tuple(paddings), step, (c_in, h, w))
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """(n c_in h w) from (n c_out h' w')."""
         c_in, h, w = self.shape
-        parts = [
-            layers._convolve(gradient, kernel, None, (1, self.step), padding, (1, 1), 1)
-            for kernel, padding in zip(self.phases, self.padding, strict=True)
-        ]
-        rows = torch.stack([_channels_last(part).flatten(2) for part in parts], 2) if len(parts) > 1 else parts[0]
-        rows = rows if len(parts) > 1 else _channels_last(rows)
-        return rows.reshape(len(gradient), h, w, c_in).movedim(-1, -3)
+        parts = []
+        for kernel, padding in zip(self.phases, self.padding, strict=True):
+            layer = layers.Convolution(tuple(kernel.shape[2:]), (1, self.step), padding, (1, 1), 1)
+            parts.append(_channels_last(layer(gradient, kernel, None)).flatten(2))
+        rows = parts[0] if len(parts) == 1 else torch.stack(parts, 2)
+        return rows.view(len(gradient), h, w, c_in).movedim(-1, -3)
 
 
 def _taps(block: int, padding: int, dilation: int, size: int, stride: int) -> list[tuple[int, int, int]]:

@@ -44,7 +44,6 @@ def other_table() -> dict:
         ({"provenance": provenance(data_digest=digest("another copy"))}, "images (another copy of the data)"),
         ({"provenance": provenance(table=other_table())}, "table of accuracies"),
         ({"protocol": {**looked_up()["protocol"], "part": "valid"}}, "kind of accuracy"),
-        ({"space": "darts"}, "search space"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -199,3 +198,11 @@ def test_the_stage_needs_no_torch():
     code = "import sys, pipeline.stages.report_lookups; sys.exit('torch' in sys.modules)"
     root = pathlib.Path(__file__).parent.parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def test_results_of_another_space_are_on_its_own_page(folder):
+    write_lookup(folder, looked_up("tenas"))
+    write_lookup(folder, looked_up("tegnas_rl", space="darts"))
+    page, table = reported()
+    assert table["method"].tolist() == ["tenas"]
+    assert "tegnas_rl" not in page
