@@ -39,7 +39,7 @@ def gap(found, expected):
 def check(network, images, rows_per_call=None):
     """Rows and products of a network, in both precisions."""
     for dtype, tolerance in TOLERANCES.items():
-        network, images = network.to(dtype), images.to(dtype).contiguous(memory_format=torch.channels_last)
+        network, images = network.to(dtype), images.to(dtype)
         expected = one_after_the_other(network, images)
         found = kernels.coupled_gradients(network, images, rows_per_call=rows_per_call)
         assert gap(torch.cat(list(found.values()), 1), expected) < tolerance
@@ -143,6 +143,19 @@ def test_what_feeds_several_layers_is_not_overwritten():
 
     torch.manual_seed(0)
     check(Around(Shared(), 3), noise(5, 3, 6, 6), rows_per_call=2)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_single_precision_is_as_good_as_torchs_own(layout):
+    space = spaces.get("nas_bench_201")()
+    network = space.supernet(n_classes=10, channels=3, n_cells=3, norm="batchnorm")
+    text = "|skip_connect~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|nor_conv_3x3~0|none~1|nor_conv_1x1~2|"
+    network.set_mask(space.mask_of(space.from_text(text)))
+    images = noise(24, 3, 32, 32)
+    single = kernels.coupled_ntk(network, images.float().contiguous(memory_format=layout))
+    exact = kernels.coupled_ntk(network.double(), images.float().double())
+    assert gap(single, exact) < 1e-5
+    assert kernels.condition_number(single) == pytest.approx(kernels.condition_number(exact), rel=1e-4)
 
 
 def test_the_graph_is_left_intact():
