@@ -1,3 +1,6 @@
+import json
+import pathlib
+
 import pytest
 import torch
 
@@ -6,8 +9,10 @@ from pipeline.core.rng import numpy_stream, torch_stream
 from pipeline.nets.cells import edge_list
 from pipeline.spaces.darts import Darts
 from pipeline.spaces.darts_fewshot import DartsFewShot
+from pipeline.spaces.genotype import Genotype
 from tests.spaces.genotypes import PUBLISHED, genotype
 
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 SPACES = pytest.mark.parametrize("space", [DartsFewShot(), Darts()], ids=["darts_fewshot", "darts"])
 
 
@@ -123,3 +128,20 @@ def test_training_with_drop_path_needs_and_obeys_the_generator_of_the_network():
     assert torch.equal(outputs[0], outputs[1]) and not torch.allclose(outputs[0], outputs[2])
     network.eval()
     assert torch.equal(network(images), network(images))
+
+
+def test_the_operations_that_run_are_those_of_the_reference_and_a_node_that_reads_one_input_twice_is_refused():
+    distinct, doubled = json.loads((GOLDEN / "tegnas_mask_conversion.json").read_text())
+    space = Darts()
+
+    def of(pairs) -> Genotype:
+        nodes = tuple(tuple(map(tuple, pairs[i : i + 2])) for i in range(0, len(pairs), 2))
+        return Genotype(nodes, nodes)
+
+    mask = space.mask_of(of(distinct["normal"]))
+    active = [[edge, space.operations[operation]] for edge, operation in mask[0].nonzero().tolist()]
+    assert active == distinct["evaluated_normal"]
+    # the reference runs `none` on another edge in place of the second of two equal inputs
+    assert [1, "none"] in doubled["evaluated_normal"]
+    with pytest.raises(GenotypeError, match="twice"):
+        space.mask_of(of(doubled["normal"]))
