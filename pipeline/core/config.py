@@ -9,6 +9,7 @@ the rows that apply the one with most tags counts.
 """
 
 import dataclasses
+import re
 import types
 import typing
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import Any
 
 from pipeline.core.errors import ConfigError, UnknownNameError
 
+CELLS = re.compile(r"\d+cells")
 BUDGETS = ("laptop", "gpu", "paper")
 
 
@@ -57,7 +59,8 @@ def resolve_table(table: Mapping[str, Any], tags: Collection[str], where: str, k
         parts = str(key).split("/")
         for part in parts:
             if part not in known_tags:
-                raise UnknownNameError(f"tag in {where}.'{key}':", part, known_tags)
+                named = [tag for tag in known_tags if not CELLS.fullmatch(tag)]
+                raise UnknownNameError(f"tag in a row of {where}:", part, [*named, "5cells (any number of cells)"])
         if all(part in tags for part in parts):
             best.append((len(parts), key))
     if not best:

@@ -59,6 +59,13 @@ def test_an_unknown_tag_is_refused_with_the_nearest_known_one():
         settle({"rate": {"laptop": 1, "paper/tierd": 2}}, "laptop", "mini")
 
 
+def test_numbers_of_cells_are_one_entry_of_the_known_tags():
+    known = {"laptop", "paper", *(f"{count}cells" for count in range(1, 100))}
+    with pytest.raises(UnknownNameError) as told:
+        resolve(Knobs, {"rate": {"laptop": 1, "lptp": 2}}, ("laptop",), known, "train")
+    assert str(told.value).count("cells") == 2 and "99cells" not in str(told.value)
+
+
 def test_an_unknown_key_is_refused_with_the_nearest_known_one():
     with pytest.raises(UnknownNameError, match=r"key in train: 'step'\. Did you mean 'steps'"):
         settle({"step": 3}, "laptop", "mini")
@@ -72,6 +79,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one():
         ({"steps": 0}, "train.steps is 0; it must be at least 1 and at most 10"),
         ({"shots": [1, 0]}, "train.shots is 0; it must be at least 1"),
         ({"shots": 5}, "a list is needed"),
+        ({"shots": []}, "train.shots is an empty list"),
+        ({"shots": [5, 1, 5]}, "train.shots holds 5 more than once"),
         ({"engine": "quick"}, "train.engine is 'quick'; allowed: fast, loop"),
         ({"on": "false"}, "train.on is 'false'; a value of type bool"),
         ({"limit": "no"}, "train.limit is 'no'"),
