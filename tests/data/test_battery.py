@@ -132,7 +132,10 @@ def test_every_layout_becomes_a_whole_prepared_set(name, layout, tmp_path):
 def test_the_default_and_a_users_folder_keep_the_same_promises(doublemnist, folder_set):
     check_prepared(doublemnist, "doublemnist")
     check_prepared(folder_set, "mine")
-    assert doublemnist.manifest["official"] and folder_set.manifest["official"]
+    assert doublemnist.manifest["official"]
+    # a user's own images are nobody's official release, and no variant of one either
+    assert not folder_set.manifest["official"]
+    assert [source["origin"] for source in folder_set.manifest["sources"]] == ["user"]
 
 
 def test_layouts_of_the_same_images_give_the_same_pixels(tmp_path):

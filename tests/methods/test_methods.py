@@ -19,7 +19,7 @@ from tests import tiny_set
 
 SMALL = {
     "channels": 2, "image_size": 8, "repeat": 1, "prune_number": 6, "n_region_samples": 60, "tasks_per_batch": 1,
-    "n_images": 4, "seeds": [0],
+    "n_images": 4, "seeds": [0], "population_size": 3, "tournament_size": 2, "n_cycles": 2, "n_steps": 3,
 }  # fmt: skip
 TAGS = (*BUDGETS, *data.names(), "5cells", "8cells")
 
@@ -69,7 +69,7 @@ def test_a_method_proposes_architectures_of_its_space(name, tiny):
     assert len({one.seed for one in found}) == len(found)
     for one in found:
         assert space.from_text(space.to_text(one.genotype)) == one.genotype
-    assert bool(journal.rows) == (name in ("metantk", "ntk"))
+    assert bool(journal.rows) == (name not in ("conv4", "random", "resnet12"))
 
 
 @pytest.mark.parametrize("name", [name for name in spaces.names() if "prunes" in spaces.get(name).capabilities])

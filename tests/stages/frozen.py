@@ -6,6 +6,7 @@ import json
 import pathlib
 
 from pipeline.core.config import resolve
+from pipeline.data import names
 from pipeline.data.settings import FetchConfig, PrepareConfig
 from pipeline.episodes.settings import EpisodesConfig
 
@@ -14,7 +15,7 @@ BUDGETS = ("laptop", "gpu", "paper")
 
 def freeze(folder: pathlib.Path, stage: str, dataset: str, *, family=None, spec=None, prepare=None, episodes=None):
     """The frozen file of a data stage, as `python -m pipeline freeze` writes it."""
-    known = {*BUDGETS, "omniglot", dataset}
+    known = {*BUDGETS, *names(), dataset}
     params = {"family": family or dataset}
     if spec is not None:
         params["folder"] = resolve(FetchConfig, spec, ("laptop", dataset), known, "data.folders")
