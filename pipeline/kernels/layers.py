@@ -20,12 +20,10 @@ from torch.nn import functional
 
 MOST_PAIRS = 1 << 24
 """Largest matrix of position pairs that is formed, in entries."""
-SAMPLES_PER_CALL = 3
-"""Samples whose dense kernels' gradients are computed together on a CPU; measured, more leave the caches."""
-MOST_SIDE_BY_SIDE = 64
-"""Channels up to which that is faster with the channels last; measured."""
-MOST_STACKED = 128
-"""Channels up to which that is faster than a matrix product per tap; measured."""
+LEAST_ALONE = 128 << 10
+"""Bytes of one image's map from which a CPU is faster with depthwise gradients image by image; measured."""
+MOST_UNFOLDED = 36
+"""Inputs of one output up to which a CPU is faster with all taps in one product than with one each; measured."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,8 @@ class LinearMap:
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return functional.linear(x, weight, bias)
 
-    def input_gradient(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        return gradient @ weight
+    def input_gradient(self, gradient: Tensor, x: Tensor, weight: Tensor, into: Tensor | None = None) -> Tensor:
+        return _added(gradient @ weight, into)
 
     def taps(self, x: Tensor, gradient: Tensor) -> Iterator[Tensor]:
         """Inputs (n T c_in) that each tap of the weight meets: here one."""
@@ -67,12 +65,11 @@ class Convolution:
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return _convolve(x, weight, bias, self.stride, self.padding, self.dilation, self.n_groups)
 
-    def input_gradient(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Gradient at the input (n c_in h w) from the one at the output."""
-        turned = self._turned(gradient, x, weight)
-        if turned is not None:
-            return turned
-        return torch.ops.aten.convolution_backward(
+    def input_gradient(self, gradient: Tensor, x: Tensor, weight: Tensor, into: Tensor | None = None) -> Tensor:
+        """Gradient at the input (n c_in h w) from the one at the output; added to `into`, which then is the result."""
+        if self._turns(x, weight):
+            return self._turned(gradient, x, weight, into)
+        back = torch.ops.aten.convolution_backward(
             gradient,
             x,
             weight,
@@ -85,32 +82,37 @@ class Convolution:
             self.n_groups,
             (True, False, False),
         )[0]
+        return _added(back, into)
 
-    def _turned(self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor | None:
-        """The input gradient as a convolution with the turned kernel, where a CPU is faster that way, else None.
+    def _turns(self, x: Tensor, weight: Tensor) -> bool:
+        """Whether a CPU is faster with the input gradient as a convolution with the turned kernel.
 
         Its libraries have a fast forward for every geometry, but the backward of small batches and of dilated depthwise
-        convolutions is slow. A stride puts zeros between the gradients of neighbours.
+        convolutions is slow.
         """
-        margins = [r - p for r, p in zip(self._reach(), self.padding, strict=True)]
-        depthwise = weight.shape[1] == 1 and weight.shape[0] == self.n_groups > 1
+        depthwise = is_depthwise(self, weight)
         pointwise = self.n_groups == 1 and self.kernel == (1, 1)
-        strided = self.stride != (1, 1)
-        dense = self.n_groups == 1 and not strided
-        if (
-            x.device.type != "cpu"
-            or min(margins) < 0
-            or not (dense or pointwise or (depthwise and max(self.dilation) > 1))
-        ):
-            return None
-        turned = weight.flip(2, 3) if depthwise else weight.flip(2, 3).transpose(0, 1)
-        if strided and pointwise:
-            return _spread(_convolve(gradient, turned, None, (1, 1), (0, 0), (1, 1), 1), self.stride, x.shape)
-        if strided:
-            # sizes of the output that stride 1 would give
-            sizes = [size + 2 * p - r for size, p, r in zip(x.shape[2:], self.padding, self._reach(), strict=True)]
-            gradient = _spread(gradient, self.stride, (*gradient.shape[:2], *sizes))
-        return _convolve(gradient, turned, None, (1, 1), tuple(margins), self.dilation, self.n_groups)
+        dense = self.n_groups == 1 and self.stride == (1, 1)
+        possible = x.device.type == "cpu" and min(self._margins()) >= 0
+        return possible and (dense or pointwise or (depthwise and (self.stride == (1, 1) or max(self.dilation) > 1)))
+
+    def _turned(self, gradient: Tensor, x: Tensor, weight: Tensor, into: Tensor | None) -> Tensor:
+        turned = weight.flip(2, 3) if is_depthwise(self, weight) else weight.flip(2, 3).transpose(0, 1)
+        if self.stride == (1, 1):
+            return _convolve(gradient, turned, None, (1, 1), self._margins(), self.dilation, self.n_groups, into)
+        if self.n_groups == 1 and self.kernel == (1, 1) and self.padding == (0, 0):
+            back = _convolve(gradient, turned, None, (1, 1), (0, 0), (1, 1), 1)
+            if into is None:
+                return _spread(back, self.stride, x.shape)
+            _every(into, self.stride, back.shape).add_(back)
+            return into
+        # a stride puts zeros between the gradients of neighbours; these are the sizes that stride 1 would give
+        sizes = [size + 2 * p - r for size, p, r in zip(x.shape[2:], self.padding, self._reach(), strict=True)]
+        gradient = _spread(gradient, self.stride, (*gradient.shape[:2], *sizes))
+        return _convolve(gradient, turned, None, (1, 1), self._margins(), self.dilation, self.n_groups, into)
+
+    def _margins(self) -> tuple[int, ...]:
+        return tuple(r - p for r, p in zip(self._reach(), self.padding, strict=True))
 
     def _reach(self) -> tuple[int, ...]:
         return tuple(d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True))
@@ -125,6 +127,37 @@ class Convolution:
             rows = slice(i * d_h, i * d_h + (h - 1) * s_h + 1, s_h)
             columns = slice(j * d_w, j * d_w + (w - 1) * s_w + 1, s_w)
             yield self.positions(x[:, :, rows, columns])
+
+    def clipped_taps(self, x: Tensor, gradient: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Per tap, the inputs (n T c_in) it meets inside the map and the output gradients (n T c_out) there.
+
+        With the channels last in memory, `gradient`'s at least, both are views for all taps of a column of the kernel,
+        which is why `upright` makes kernels high rather than wide.
+        """
+        (p_h, p_w), (s_h, s_w), (d_h, d_w) = self.padding, self.stride, self.dilation
+        h, w = gradient.shape[2:]
+        gradient, x = gradient.permute(0, 2, 3, 1), x.permute(0, 2, 3, 1)
+        if p_w:
+            x = functional.pad(x, (0, 0, p_w, p_w))
+        for j in range(self.kernel[1]):
+            column = x[:, :, j * d_w : j * d_w + (w - 1) * s_w + 1 : s_w]
+            every: dict[int, Tensor] = {}
+            for i in range(self.kernel[0]):
+                # output row r meets input row r * stride + i * dilation - padding
+                start, first = divmod(i * d_h - p_h, s_h)
+                if first not in every:
+                    every[first] = column[:, first::s_h].contiguous()
+                low = max(0, -start)
+                high = max(low, min(h, every[first].shape[1] - start))
+                yield every[first][:, low + start : high + start].flatten(1, 2), gradient[:, low:high].flatten(1, 2)
+
+    def upright(self, x: Tensor, gradient: Tensor) -> "tuple[Convolution, Tensor, Tensor]":
+        """The same layer with height and width exchanged where that makes the kernel higher than wide."""
+        if self.kernel[0] >= self.kernel[1]:
+            return self, x, gradient
+        sizes = (getattr(self, name)[::-1] for name in ("kernel", "stride", "padding", "dilation"))
+        turned = (part.transpose(2, 3).contiguous(memory_format=torch.channels_last) for part in (x, gradient))
+        return Convolution(*sizes, self.n_groups), *turned
 
     def positions(self, gradient: Tensor) -> Tensor:
         """Output gradients (n T c_out)."""
@@ -194,9 +227,13 @@ def weight_gradients(layer: Layer, x: Tensor, gradient: Tensor) -> Iterator[Tens
         if layer.dilation == (1, 1):
             yield _as_more_channels(layer, x, gradient)
             return
-    narrow = is_map and groups == 1 and max(x.shape[1], gradient.shape[1]) <= MOST_STACKED
-    if narrow and layer.n_taps > 1 and x.device.type == "cpu" and x.dtype == torch.float32:
-        yield _as_more_groups(layer, x, gradient)
+    if is_map and groups == 1 and layer.n_taps > 1 and x.device.type == "cpu":
+        if x.shape[1] * layer.n_taps <= MOST_UNFOLDED:
+            yield torch.bmm(layer.positions(gradient).mT, torch.cat(list(layer.taps(x, gradient)), dim=2)).flatten(1)
+            return
+        layer, x, gradient = layer.upright(x, gradient)
+        for inputs, outputs in layer.clipped_taps(x, gradient):
+            yield torch.bmm(outputs.mT, inputs).flatten(1)
         return
     g = layer.positions(gradient)
     for tap in layer.taps(x, gradient):
@@ -227,17 +264,27 @@ def without_dilation(layer: Convolution, x: Tensor, gradient: Tensor) -> tuple[C
 
 
 def _grids(x: Tensor, d: int) -> Tensor:
-    """(d*d n c h/d w/d), a grid after the other, from (n c h w)."""
-    return x.unflatten(3, (-1, d)).unflatten(2, (-1, d)).permute(3, 5, 0, 1, 2, 4).flatten(0, 1)
+    """(d*d n c h/d w/d), a grid after the other, from (n c h w); in memory n and c come last."""
+    grids = x.unflatten(3, (-1, d)).unflatten(2, (-1, d)).permute(3, 5, 2, 4, 0, 1).flatten(0, 1)
+    return grids.permute(0, 3, 4, 1, 2)
 
 
 def _as_more_channels(layer: Convolution, x: Tensor, gradient: Tensor) -> Tensor:
     """Per-sample gradients of a depthwise convolution: those of one with n*c channels, which has a fast rule."""
     n, c = x.shape[-4:-2]
+    if x.ndim == 4 and x[0].numel() * x.element_size() >= LEAST_ALONE:
+        like_weight = x.new_empty(c, 1, *layer.kernel)
+        pairs = zip(gradient.split(1), x.split(1), strict=True)
+        return torch.cat([_weight_gradient(layer, *pair, like_weight).reshape(1, -1) for pair in pairs])
     like_weight = x.new_empty(n * c, 1, *layer.kernel)
-    gradients = torch.ops.aten.convolution_backward(
-        _side_by_side(gradient),
-        _side_by_side(x),
+    return _weight_gradient(layer, _side_by_side(gradient), _side_by_side(x), like_weight).reshape(n, -1)
+
+
+def _weight_gradient(layer: Convolution, gradient: Tensor, x: Tensor, like_weight: Tensor) -> Tensor:
+    """Gradient of a depthwise convolution without dilation, summed over the first axis."""
+    return torch.ops.aten.convolution_backward(
+        gradient,
+        x,
         like_weight,
         None,
         layer.stride,
@@ -245,10 +292,9 @@ def _as_more_channels(layer: Convolution, x: Tensor, gradient: Tensor) -> Tensor
         (1, 1),
         False,
         (0, 0),
-        n * c,
+        len(like_weight),
         (False, True, False),
     )[1]
-    return gradients.reshape(n, -1)
 
 
 def _side_by_side(x: Tensor) -> Tensor:
@@ -257,42 +303,20 @@ def _side_by_side(x: Tensor) -> Tensor:
     return x.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
 
 
-def _as_more_groups(layer: Convolution, x: Tensor, gradient: Tensor) -> Tensor:
-    """Per-sample gradients of a dense convolution: those of one with a group per sample, a few samples at a time."""
-    n, c_in, c_out = len(x), x.shape[1], gradient.shape[1]
-    arrange = _side_by_side if max(c_in, c_out) <= MOST_SIDE_BY_SIDE else _stacked
-    rows = x.new_empty(n, c_out * c_in * layer.n_taps)
-    like_weight = x.new_empty(SAMPLES_PER_CALL * c_out, c_in, *layer.kernel)
-    for start in range(0, n, SAMPLES_PER_CALL):
-        part = slice(start, min(start + SAMPLES_PER_CALL, n))
-        m = part.stop - part.start
-        gradients = torch.ops.aten.convolution_backward(
-            arrange(gradient[part]),
-            arrange(x[part]),
-            like_weight[: m * c_out],
-            None,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            False,
-            (0, 0),
-            m,
-            (False, True, False),
-        )[1]
-        rows[part] = gradients.reshape(m, -1)
-    return rows
-
-
-def _stacked(x: Tensor) -> Tensor:
-    """(1, n*c, h, w), contiguous, from (n c h w)."""
-    return x.contiguous().flatten(0, 1).unsqueeze(0)
-
-
-def _convolve(x, weight, bias, stride, padding, dilation, n_groups) -> Tensor:
+def _convolve(x, weight, bias, stride, padding, dilation, n_groups, into=None) -> Tensor:
+    if not _has_onednn(x):
+        return _added(functional.conv2d(x, weight, bias, stride, padding, dilation, n_groups), into)
+    if into is not None and hasattr(torch.ops.mkldnn, "_convolution_pointwise_"):
+        # adds while the result is in the cache
+        return torch.ops.mkldnn._convolution_pointwise_.binary(
+            into, x, weight, bias, padding, stride, dilation, n_groups, "add", 1.0, None, [], ""
+        )
     # torch takes its slow path for 1x1 kernels on batches of 16 and less; this asks for oneDNN by name
-    if _has_onednn(x):
-        return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, n_groups)
-    return functional.conv2d(x, weight, bias, stride, padding, dilation, n_groups)
+    return _added(torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, n_groups), into)
+
+
+def _added(value: Tensor, into: Tensor | None) -> Tensor:
+    return value if into is None else into.add_(value)
 
 
 def _has_onednn(x: Tensor) -> bool:
@@ -302,6 +326,11 @@ def _has_onednn(x: Tensor) -> bool:
 def _spread(values: Tensor, stride: tuple[int, int], shape: tuple[int, ...]) -> Tensor:
     """Zeros (n c h w) of `shape` with `values` at every stride-th row and column."""
     spread = torch.empty(shape, dtype=values.dtype, memory_format=torch.channels_last).zero_()
-    height, width = ((size - 1) * step + 1 for size, step in zip(values.shape[2:], stride, strict=True))
-    spread[:, :, : height : stride[0], : width : stride[1]] = values
+    _every(spread, stride, values.shape).copy_(values)
     return spread
+
+
+def _every(x: Tensor, stride: tuple[int, int], shape: tuple[int, ...]) -> Tensor:
+    """View of every stride-th row and column of `x`, as many as `shape` (n c h w) has."""
+    height, width = ((size - 1) * step + 1 for size, step in zip(shape[2:], stride, strict=True))
+    return x[:, :, : height : stride[0], : width : stride[1]]

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from pipeline import kernels
 from pipeline.core.errors import UnknownNameError
-from pipeline.kernels import layers
+from pipeline.kernels import layers, maps
 from pipeline.kernels.engines import ENGINES
 from pipeline.kernels.errors import KernelError, UnsupportedLayerError
 
@@ -197,6 +197,102 @@ def test_chains_of_convolutions_are_recomputed_correctly_also_after_a_change_in_
     for low_memory in (False, True):
         kernel = kernels.ntk(network, images, low_memory=low_memory).theta
         assert_equal_up_to_rounding(kernel, truth(network, images), dtype, f"low_memory={low_memory}")
+
+
+class Node(nn.Module):
+    """A weighted sum over operations that share a ReLU, a shifted map and a pool, as the cells have it."""
+
+    def __init__(self, factor=0.25):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.convs = nn.ModuleList(
+            [
+                nn.Conv2d(8, 8, 3, 1, 1, groups=8),
+                nn.Conv2d(8, 8, (1, 5), 1, (0, 2)),
+                nn.Conv2d(8, 8, 3, 1, 2, 2, groups=8),
+            ]
+        )
+        self.halves = nn.ModuleList(nn.Conv2d(8, 4, 1, stride=2) for _ in range(4))
+        self.norms = nn.ModuleList(nn.GroupNorm(4, 8) for _ in range(6))
+        self.last = nn.Conv2d(8, 2, 3)
+        self.factor = factor
+
+    def forward(self, images):
+        x = self.stem(images)
+        begun = functional.relu(x)
+        pooled = functional.avg_pool2d(x, 3, 1, 1)
+        total = x
+        for conv, norm in zip(self.convs, self.norms, strict=False):
+            total = total + norm(conv(begun))
+        # two norms of one map, of which one may scale like the other
+        total = (total + self.norms[3](pooled)) + (self.norms[4](pooled) + pooled)
+        total = total * self.factor if self.factor else total
+        shifted = [functional.pad(begun, (-1, 1, -1, 1)) for _ in range(2)]
+        halved = [torch.cat([self.halves[2 * i](begun), self.halves[2 * i + 1](shifted[i])], 1) for i in range(2)]
+        halved = torch.tanh(self.norms[5](halved[0])) + functional.relu(self.norms[5](halved[1]))
+        return (
+            self.last(torch.relu(total)).flatten(1).sum(1, keepdim=True)
+            + halved.flatten(1)
+            + total.mean((1, 2, 3))[:, None]
+        )
+
+
+@both_dtypes
+@pytest.mark.parametrize("factor", [0.25, None])
+@pytest.mark.parametrize("alike", [False, True])
+def test_sums_of_norms_shared_activations_and_shifted_maps_have_the_kernel_of_their_definition(factor, alike, dtype):
+    network = fill(Node(factor))
+    if alike:
+        network.norms[4].load_state_dict(network.norms[3].state_dict())
+    check_all_engines(network, torch.randn(7, 3, 8, 8, generator=seeded()), dtype, engines=("fast",))
+
+
+@both_dtypes
+def test_maps_larger_than_a_part_are_worked_on_part_by_part_with_the_same_result(dtype, monkeypatch):
+    network = fill(Node()).to(dtype)
+    images = torch.randn(7, 3, 8, 8, generator=seeded()).to(dtype)
+    expected = truth(network, images)
+    monkeypatch.setattr(maps, "BYTES_AT_A_TIME", 2 * 8 * 64 * images.element_size())
+    monkeypatch.setattr(layers, "LEAST_ALONE", 0)
+    assert_equal_up_to_rounding(kernels.ntk(network, images).theta, expected, dtype)
+
+
+class Late(nn.Module):
+    """Changes the input of a norm before the norm's sum is read."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4)
+
+    def forward(self, x):
+        x = self.conv(x)
+        y = self.norm(x)
+        x.mul_(2.0)
+        return y.flatten(1)
+
+
+def test_a_norms_input_that_is_overwritten_is_refused():
+    with pytest.raises(UnsupportedLayerError, match="changed in place"):
+        kernels.ntk(Late(), torch.randn(3, 3, 5, 5, generator=seeded()))
+
+
+class Scaled(nn.Module):
+    """A weight of its own that multiplies, or is added to, a normalised map."""
+
+    def __init__(self, add):
+        super().__init__()
+        self.conv, self.norm, self.weight = nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4), nn.Parameter(torch.ones(3, 4, 5, 5))
+        self.add = add
+
+    def forward(self, x):
+        x = self.norm(self.conv(x))
+        return (x + self.weight if self.add else x * self.weight).flatten(1)
+
+
+@pytest.mark.parametrize("add", [False, True])
+def test_a_weight_outside_of_the_known_layers_is_refused_also_behind_a_norm(add):
+    with pytest.raises(UnsupportedLayerError, match="'weight' is used by"):
+        kernels.ntk(Scaled(add), torch.randn(3, 3, 5, 5, generator=seeded()))
 
 
 class Overwriting(nn.Module):
