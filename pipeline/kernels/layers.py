@@ -11,6 +11,7 @@ positions t is G_n = sum_t g_n[t] x_n[t]'. Its Gram has two forms with equal res
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -85,37 +86,35 @@ class Convolution:
         return _added(back, into)
 
     def _turns(self, x: Tensor, weight: Tensor) -> bool:
-        """Whether a CPU is faster with the input gradient as a convolution with the turned kernel.
+        """Whether a CPU is faster with the input gradient as convolutions with turned kernels.
 
         Its libraries have a fast forward for every geometry, but the backward of small batches and of dilated depthwise
         convolutions is slow.
         """
-        depthwise = is_depthwise(self, weight)
-        pointwise = self.n_groups == 1 and self.kernel == (1, 1)
-        dense = self.n_groups == 1 and self.stride == (1, 1)
-        possible = x.device.type == "cpu" and min(self._margins()) >= 0
-        return possible and (dense or pointwise or (depthwise and (self.stride == (1, 1) or max(self.dilation) > 1)))
+        is_slow = self.stride == (1, 1) or max(self.dilation) > 1
+        return x.device.type == "cpu" and (self.n_groups == 1 or (is_slow and is_depthwise(self, weight)))
 
     def _turned(self, gradient: Tensor, x: Tensor, weight: Tensor, into: Tensor | None) -> Tensor:
-        turned = weight.flip(2, 3) if is_depthwise(self, weight) else weight.flip(2, 3).transpose(0, 1)
-        if self.stride == (1, 1):
-            return _convolve(gradient, turned, None, (1, 1), self._margins(), self.dilation, self.n_groups, into)
-        if self.n_groups == 1 and self.kernel == (1, 1) and self.padding == (0, 0):
-            back = _convolve(gradient, turned, None, (1, 1), (0, 0), (1, 1), 1)
-            if into is None:
-                return _spread(back, self.stride, x.shape)
-            _every(into, self.stride, back.shape).add_(back)
-            return into
-        # a stride puts zeros between the gradients of neighbours; these are the sizes that stride 1 would give
-        sizes = [size + 2 * p - r for size, p, r in zip(x.shape[2:], self.padding, self._reach(), strict=True)]
-        gradient = _spread(gradient, self.stride, (*gradient.shape[:2], *sizes))
-        return _convolve(gradient, turned, None, (1, 1), self._margins(), self.dilation, self.n_groups, into)
-
-    def _margins(self) -> tuple[int, ...]:
-        return tuple(r - p for r, p in zip(self._reach(), self.padding, strict=True))
-
-    def _reach(self) -> tuple[int, ...]:
-        return tuple(d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True))
+        turned = weight if is_depthwise(self, weight) else weight.transpose(0, 1)
+        axes = zip(x.shape[2:], gradient.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        rows, columns = (list(_phases(*axis)) for axis in axes)
+        dilation = tuple(d // math.gcd(d, s) for d, s in zip(self.dilation, self.stride, strict=True))
+        if self.stride == (1, 1) and rows[0].start == columns[0].start == 0:
+            padding = rows[0].padding, columns[0].padding
+            return _convolve(gradient, turned.flip(2, 3), None, (1, 1), padding, dilation, self.n_groups, into)
+        back = into
+        if into is None:
+            back = torch.empty(x.shape, dtype=x.dtype, memory_format=torch.channels_last)
+            if len(rows) * len(columns) < self.stride[0] * self.stride[1]:
+                back.zero_()
+        for row, column in itertools.product(rows, columns):
+            kernel = turned[:, :, row.taps, column.taps].flip(2, 3)
+            padding = row.padding, column.padding
+            part = _convolve(gradient, kernel, None, (1, 1), padding, dilation, self.n_groups)
+            part = part[:, :, row.start : row.start + row.size, column.start : column.start + column.size]
+            target = back[:, :, row.first :: self.stride[0], column.first :: self.stride[1]]
+            target.copy_(part) if into is None else target.add_(part)
+        return back
 
     def taps(self, x: Tensor, gradient: Tensor) -> Iterator[Tensor]:
         """Inputs (n T c_in) that each of the kernel's taps meets, T the output positions; views where they can be."""
@@ -323,14 +322,39 @@ def _has_onednn(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
-def _spread(values: Tensor, stride: tuple[int, int], shape: tuple[int, ...]) -> Tensor:
-    """Zeros (n c h w) of `shape` with `values` at every stride-th row and column."""
-    spread = torch.empty(shape, dtype=values.dtype, memory_format=torch.channels_last).zero_()
-    _every(spread, stride, values.shape).copy_(values)
-    return spread
+@dataclass(frozen=True)
+class _Phase:
+    """Along one axis, the inputs first, first + stride, ... of a convolution and how gradients come back to them.
+
+    Attributes:
+        size: how many inputs.
+        taps: the taps that meet them.
+        padding: zeros on either side of the output gradients, for a convolution of stride 1 with the turned taps.
+        start: where its results begin.
+    """
+
+    first: int
+    size: int
+    taps: slice
+    padding: int
+    start: int
 
 
-def _every(x: Tensor, stride: tuple[int, int], shape: tuple[int, ...]) -> Tensor:
-    """View of every stride-th row and column of `x`, as many as `shape` (n c h w) has."""
-    height, width = ((size - 1) * step + 1 for size, step in zip(shape[2:], stride, strict=True))
-    return x[:, :, : height : stride[0], : width : stride[1]]
+def _phases(size: int, n_out: int, kernel: int, stride: int, padding: int, dilation: int) -> Iterator[_Phase]:
+    """The inputs by their remainder modulo the stride, without those that no tap meets.
+
+    Input first + stride * m meets, with tap k, the output m + (first + padding - k * dilation) / stride where that is
+    whole, so that a remainder has taps of its own and none of the products is with a zero that a stride left.
+    """
+    common = math.gcd(stride, dilation)
+    for first in range(min(stride, size)):
+        meeting = (k for k in range(min(kernel, stride // common)) if (first + padding - k * dilation) % stride == 0)
+        offset = next(meeting, None)
+        if offset is None:
+            continue
+        taps = slice(offset, None, stride // common)
+        reach = (len(range(kernel)[taps]) - 1) * (dilation // common)
+        before = reach - (first + padding - offset * dilation) // stride
+        n = len(range(first, size, stride))
+        margin = max(0, before, n + reach - before - n_out)
+        yield _Phase(first, n, taps, margin, margin - before)

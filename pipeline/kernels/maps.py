@@ -52,19 +52,17 @@ def moments_back(
         mean, rstd: its `moments`.
         weight: (c), its scale.
     """
-    n, n_positions, c = rows.shape
+    n_positions = rows.shape[1]
     back, scratch = torch.empty_like(rows), _scratch(rows)
-    factor = rstd.pow(3).div_(-n_positions)
-    gain = rstd * weight
-    share = _group_mean(total * weight, n_groups).mul_(rstd).div_(-n_positions)
-    along = torch.addcmul(torch.zeros_like(total), mean, total, value=-1)
-    for x, g, result, *facts in _parts(rows, gradient, back, along, mean, factor, gain, share):
-        of_sum, center, of_slope, of_gain, of_share = facts
-        # with z = rstd (x - mean) and s = weight gradient: rstd (s - mean(s) - z mean(z s)), the means over a group
-        sums = torch.mul(g, x, out=scratch[: len(x)]).sum(1, keepdim=True).add_(of_sum)
-        slope = _group_mean(sums.mul_(weight), n_groups).mul_(of_slope)
-        shift = torch.addcmul(of_share, slope, center, value=-1)
-        torch.addcmul(shift, g, of_gain, out=result).addcmul_(x, slope)
+    # with z = rstd (x - mean) and s = weight gradient: rstd (s - mean(s) - z mean(z s)), the means over a group
+    gain, steepness = rstd * weight, rstd.pow(3).div_(-n_positions)
+    level = _group_mean(total * weight, n_groups).mul_(rstd).div_(-n_positions)
+    of_means = (mean * total).neg_()
+    for x, g, result, *facts in _parts(rows, gradient, back, mean, gain, steepness, level, of_means):
+        mean_, gain_, steepness_, level_, of_means_ = facts
+        along = torch.mul(g, x, out=scratch[: len(x)]).sum(1, keepdim=True).add_(of_means_)
+        slope = _group_mean(along.mul_(weight), n_groups).mul_(steepness_)
+        torch.addcmul(torch.addcmul(level_, slope, mean_, value=-1), g, gain_, out=result).addcmul_(x, slope)
     return back
 
 

@@ -102,6 +102,8 @@ def convolutions(draw):
 @example(shape=(nn.Conv2d(4, 4, 3, 1, 2, 2, groups=4), (8, 6)), n=3, seed=0, dtype=torch.float32)
 @example(shape=(nn.Conv2d(4, 4, 3, 1, 2, 2, groups=4), (7, 7)), n=3, seed=0, dtype=torch.float64)
 @example(shape=(nn.Conv2d(3, 5, (1, 5), 2, (0, 2)), (9, 9)), n=4, seed=0, dtype=torch.float32)
+@example(shape=(nn.Conv2d(2, 2, 1, (1, 2), groups=2), (2, 2)), n=1, seed=0, dtype=torch.float32)
+@example(shape=(nn.Conv2d(2, 3, (3, 4), (3, 2), (0, 5), (2, 3)), (9, 11)), n=3, seed=0, dtype=torch.float32)
 @example(shape=(nn.Conv2d(140, 2, 3, 1, 1), (3, 3)), n=4, seed=0, dtype=torch.float32)
 @example(shape=(nn.Conv2d(70, 2, 3, 1, 1), (5, 5)), n=7, seed=0, dtype=torch.float32)
 @given(
