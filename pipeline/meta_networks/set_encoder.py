@@ -15,47 +15,48 @@ from pipeline.nets.init import OwnWeights
 N_HEADS = 4
 
 
-class AttentionBlock(nn.Module):
-    """Queries look at a set: O = q + softmax(q k' / sqrt(d)) v by heads, then O + relu(W O).
+def _check_width(width: int) -> None:
+    if width < N_HEADS or width % N_HEADS:
+        raise ConfigError(f"The width of attention (nz) must be a multiple of its {N_HEADS} heads; got {width}.")
 
-    As published, the softmax is scaled by the root of the full width d, not of a head's.
+
+class SelfAttention(nn.Module):
+    """Every item x of a set looks at the whole set: O = q + softmax(q k' / sqrt(d)) v by heads, then O + relu(W O).
+
+    q, k and v are affine in x. As published, the softmax is scaled by the root of the full width d, not of a head's.
     """
 
-    def __init__(self, query_dim: int, item_dim: int, width: int):
+    def __init__(self, item_dim: int, width: int):
         super().__init__()
-        if width < N_HEADS or width % N_HEADS:
-            raise ConfigError(f"The width of attention must be a multiple of its {N_HEADS} heads (nz); got {width}.")
-        self.query, self.output = nn.Linear(query_dim, width), nn.Linear(width, width)
-        self.key, self.value = nn.Linear(item_dim, width), nn.Linear(item_dim, width)
+        _check_width(width)
+        self.scale = 1 / math.sqrt(width)
+        self.project = nn.Linear(item_dim, 3 * width)
+        self.output = nn.Linear(width, width)
 
-    def forward(self, queries: Tensor, items: Tensor) -> Tensor:
-        """(b m width) from queries (b m query_dim) and sets (b n item_dim)."""
-        projected = self.query(queries), self.key(items), self.value(items)
-        # heads as contiguous batches: products of small strided matrices are several times slower
-        q, k, v = (torch.cat(one.chunk(N_HEADS, -1)) for one in projected)
-        attention = torch.bmm(q, k.transpose(1, 2)).mul(1 / math.sqrt(N_HEADS * q.shape[-1])).softmax(-1)
+    def forward(self, items: Tensor) -> Tensor:
+        """(b n width) from sets (b n item_dim)."""
+        # heads as contiguous batches: products of many small strided matrices are slow
+        heads = torch.cat(self.project(items).chunk(3 * N_HEADS, -1))
+        q, k, v = heads.chunk(3)
+        attention = torch.bmm(q, k.transpose(1, 2)).mul(self.scale).softmax(-1)
         mixed = torch.cat(torch.baddbmm(q, attention, v).chunk(N_HEADS), -1)
         return mixed + self.output(mixed).relu()
 
 
-class SelfAttention(AttentionBlock):
-    """Every item of a set looks at the whole set."""
-
-    def __init__(self, item_dim: int, width: int):
-        super().__init__(item_dim, item_dim, width)
-
-    def forward(self, items: Tensor) -> Tensor:
-        """(b n width) from sets (b n item_dim)."""
-        return super().forward(items, items)
-
-
 class AttentionPool(OwnWeights):
-    """One learned query, the seed, looks at the set."""
+    """One learned query, the seed, looks at the set as in `SelfAttention`.
+
+    A single query needs no key or value of each item: q' (K x + b) is (K' q)' x + q' b, and the weighted mean of
+    V x + c is V of the mean of x, plus c.
+    """
 
     def __init__(self, width: int):
         super().__init__()
+        _check_width(width)
+        self.scale = 1 / math.sqrt(width)
         self.seed = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, 1, width)))
-        self.attention = AttentionBlock(width, width, width)
+        self.query, self.key, self.value = nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
 
     @torch.no_grad()
     def draw_weights(self, generator: torch.Generator) -> None:
@@ -64,12 +65,18 @@ class AttentionPool(OwnWeights):
         self.seed.copy_(nn.init.xavier_uniform_(drawn, generator=generator))
 
     def forward(self, items: Tensor) -> Tensor:
-        """(b 1 width) from sets (b n width)."""
-        return self.attention(self.seed.expand(len(items), -1, -1), items)
+        """(b width) from sets (b n width)."""
+        q = self.query(self.seed).view(N_HEADS, -1)
+        keys, values = (layer.weight.view(N_HEADS, -1, layer.in_features) for layer in (self.key, self.value))
+        matches = items @ torch.einsum("hc,hcd->dh", q, keys) + (q * self.key.bias.view_as(q)).sum(1)
+        attention = matches.mul(self.scale).softmax(1)
+        means = torch.bmm(attention.transpose(1, 2), items)
+        mixed = torch.einsum("bhd,hcd->bhc", means, values).flatten(1) + self.value.bias + q.flatten()
+        return mixed + self.output(mixed).relu()
 
 
 class SetPool(nn.Sequential):
-    """One vector for each set: (b n item_dim) to (b 1 width). The order of the items has no effect."""
+    """One vector for each set: (b n item_dim) to (b width). The order of the items has no effect."""
 
     def __init__(self, item_dim: int, width: int):
         super().__init__(
@@ -104,5 +111,5 @@ class DatasetEncoder(nn.Module):
                 f"Features have the shape (data sets, classes, images of a class, {self.feature_dim}); "
                 f"got {tuple(features.shape)}."
             )
-        prototypes = self.within_class(features.flatten(0, 1)).view(*features.shape[:2], self.nz)
-        return self.across_classes(prototypes).squeeze(1)
+        prototypes = self.within_class(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+        return self.across_classes(prototypes)
