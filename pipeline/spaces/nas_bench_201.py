@@ -188,7 +188,8 @@ class NasBench201(Space):
         if types.ndim != 1:
             raise GenotypeError(f"Types of one cell have the shape (8,); got {tuple(types.shape)}.")
         self.graph_form.check(types)
-        return DenseGenotype(tuple(self.operations[kind - self.graph_form.first_operation] for kind in types[1:-1]))
+        kinds = types[1:-1].tolist()
+        return DenseGenotype(tuple(self.operations[kind - self.graph_form.first_operation] for kind in kinds))
 
     def full_mask(self) -> torch.Tensor:
         """Every operation but `none` active; boolean, shape (1, 6, 5)."""
