@@ -42,7 +42,7 @@ from pipeline.nets.init import construct, initialise
 SPACE = spaces.get("nas_bench_201")()
 FORM = SPACE.graph_form
 N_CLASSES, N_IMAGES, FEATURE_DIM, BATCH, N_DRAWINGS = 20, 20, 512, 32, 10
-LOOP_BATCH, OUR_BATCH = 100, 500
+LOOP_BATCH = 100
 FITTED_STEPS, FITTED_LR = 300, 1e-3
 # shares of none, skip, 1x1, 3x3 and pool on the six edges of the cells that the published predictor was trained on
 SHARES = [
@@ -245,13 +245,15 @@ class Loops:
 
 
 def distinct_cells(generator: Generator, z: Tensor, draws: Tensor, n: int) -> tuple[list[str], tuple[Tensor, Tensor]]:
-    """Our way to the texts of the first n different cells, and the graphs that were written."""
+    """Our way to the texts of the first n different cells, and the graphs written: as many at once as are missing."""
     rows: dict[tuple[int, ...], None] = {}
-    written = []
-    for start in range(0, len(z), OUR_BATCH):
-        part = slice(start, start + OUR_BATCH)
-        written.append(generator.decoder.write(z[part], draws[part]))
-        types, adjacency = written[-1]
+    written: list[tuple[Tensor, Tensor]] = []
+    start = 0
+    while start < len(z):
+        part = slice(start, start + max(n - len(rows), LOOP_BATCH))
+        start = part.stop
+        types, adjacency = generator.decoder.write(z[part], draws[part])
+        written.append((types, adjacency))
         rows |= dict.fromkeys(map(tuple, types[FORM.valid(types, adjacency)].tolist()))
         if len(rows) >= n:
             texts = [SPACE.to_text(cell) for cell in SPACE.all_from_types(torch.tensor(list(rows)[:n]))]

@@ -1,6 +1,6 @@
 """Architectures, as graphs with typed vertices, to vectors: a recurrent network along the edges, in both directions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +28,12 @@ class GraphEncoder(nn.Module):
         self.form.check(types)
         vertices = range(self.form.n_vertices)
         last = self._walk(types, vertices, self.form.predecessors, self.cell, self.messages)
-        first = self._walk(types, reversed(vertices), self.form.successors, self.cell_back, self.messages_back)
+        first = self._walk(types, vertices[::-1], self.form.successors, self.cell_back, self.messages_back)
         return self.unify(torch.cat([last, first], 1))
 
     @staticmethod
     def _walk(
-        types: Tensor, order: Iterable[int], senders: Sequence[Sequence[int]], cell: VertexCell, messages: Messages
+        types: Tensor, order: Sequence[int], senders: Sequence[Sequence[int]], cell: VertexCell, messages: Messages
     ) -> Tensor:
         """The state (b hs) of the vertex that is visited last."""
         gates = cell.gates(types).unbind(1)
@@ -41,5 +41,6 @@ class GraphEncoder(nn.Module):
         for vertex in order:
             received = [sent[sender] for sender in senders[vertex]]
             state = cell(gates[vertex], sum(received[1:], received[0]) if received else None)
-            sent[vertex] = messages(state, vertex)
+            if vertex != order[-1]:
+                sent[vertex] = messages(state, vertex)
         return state
