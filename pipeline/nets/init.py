@@ -10,6 +10,14 @@ from pipeline.core.errors import ConfigError, UnknownNameError
 from pipeline.nets.norms import NORM_TYPES
 
 
+class OwnWeights(nn.Module):
+    """A layer that draws the weights it holds itself, whatever the scheme; those of its children follow the scheme."""
+
+    def draw_weights(self, generator: torch.Generator) -> None:
+        """Fill the weights held by this layer itself."""
+        raise NotImplementedError
+
+
 def _fans(weight: torch.Tensor) -> tuple[int, int]:
     """(fan_in, fan_out) as torch counts them: groups are not taken into account in fan_out."""
     field = math.prod(weight.shape[2:])
@@ -58,7 +66,8 @@ def initialise(network: nn.Module, scheme: str, generator: torch.Generator) -> n
             "torch_default" draws weights and biases uniform in +-1 / sqrt(fan_in), as torch's own constructors do.
         generator: the only source of the draws; may live on another device than the network.
 
-    Normalisation layers get weight 1, bias 0 and fresh running statistics. Raises UnknownNameError for other schemes
+    Normalisation layers get weight 1, bias 0 and fresh running statistics; recurrent cells are drawn uniform in
+    +-1 / sqrt(hidden size) by any scheme. Raises UnknownNameError for other schemes
     and ConfigError for layers with weights that no scheme knows.
     """
     if scheme not in SCHEMES:
@@ -68,9 +77,15 @@ def initialise(network: nn.Module, scheme: str, generator: torch.Generator) -> n
             SCHEMES[scheme](layer, generator)
         elif isinstance(layer, NORM_TYPES):
             layer.reset_parameters()
+        elif isinstance(layer, nn.GRUCell):
+            for weight in layer.parameters(recurse=False):
+                _uniform(weight, 1.0 / math.sqrt(layer.hidden_size), generator)
+        elif isinstance(layer, OwnWeights):
+            layer.draw_weights(generator)
         elif next(layer.parameters(recurse=False), None) is not None:
             raise ConfigError(
-                f"No initialisation is known for a layer of type {type(layer).__name__}; use Conv2d, Linear and norms."
+                f"No initialisation is known for a layer of type {type(layer).__name__}; use Conv2d, Linear, GRUCell, "
+                "norms or a layer with OwnWeights."
             )
     return network
 

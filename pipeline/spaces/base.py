@@ -2,13 +2,17 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
 from torch import nn
 
 from pipeline.core.errors import CapabilityError
+from pipeline.spaces.graph_form import GraphForm
+
+if TYPE_CHECKING:
+    import igraph
 
 Generator = torch.Generator | np.random.Generator
 
@@ -28,7 +32,8 @@ class Space(ABC):
         operations: candidate operations in index order, `none` first; empty for a fixed net.
         cell_types: the kinds of cell, in the order of a mask's first axis.
         n_edges: possible edges of one cell.
-        capabilities: subset of {"samples", "mutates", "prunes", "enumerates", "policy", "graph"}.
+        capabilities: subset of {"samples", "mutates", "prunes", "enumerates", "policy", "graph", "encodes"};
+            "graph" is a drawing, "encodes" graphs with typed vertices that a network can read and write.
         n_genotypes: how many there are, None where nobody counts them.
         small_kernel: channels and cells of the network on which TE-NAS takes kernels; spaces that prune have one.
     """
@@ -94,6 +99,49 @@ class Space(ABC):
     def decode_policy(self, logits: Sequence[torch.Tensor]) -> Any:
         """The genotype that a policy prefers."""
         raise CapabilityError(f"The space {self.name} has no policy to draw from. Choose another for this search.")
+
+    @property
+    def graph_form(self) -> GraphForm:
+        """The graphs with typed vertices that stand for genotypes. Raises CapabilityError without "encodes"."""
+        self._encodes_nothing()
+
+    def to_types(self, genotype: Any) -> torch.Tensor:
+        """The types of the vertices of a genotype's graph: long, shape (n_vertices,)."""
+        self._encodes_nothing()
+
+    def from_types(self, types: torch.Tensor) -> Any:
+        """The genotype of such types (n_vertices,). Raises GenotypeError when they are no architecture."""
+        return self.all_from_types(types[None])[0]
+
+    def all_from_types(self, types: torch.Tensor) -> list[Any]:
+        """The genotypes of a batch of types (b n_vertices), as `from_types` gives them one by one."""
+        self._encodes_nothing()
+
+    def to_igraph(self, genotype: Any) -> "igraph.Graph":
+        """The graph of a genotype: directed, each vertex with its `type`."""
+        return self.graph_form.to_igraph(self.to_types(genotype), self.graph_form.adjacency())
+
+    def from_igraph(self, graph: "igraph.Graph") -> Any:
+        """The genotype of a graph, by its types; edges are the same for all genotypes and are not read.
+
+        Raises GenotypeError when the types are no architecture.
+        """
+        return self.from_types(self.graph_form.from_igraph(graph)[0])
+
+    def is_valid(self, types: torch.Tensor, adjacency: torch.Tensor) -> bool:
+        """Whether a drawn graph stands for a genotype; `graph_form.valid` says how, and answers for whole batches.
+
+        Args:
+            types: long, shape (v,).
+            adjacency: boolean, shape (v v), true at [u, v] for an edge from u to v.
+        """
+        return bool(self.graph_form.valid(types[None], adjacency[None]))
+
+    def _encodes_nothing(self) -> NoReturn:
+        raise CapabilityError(
+            f"The space {self.name} does not encode its genotypes as graphs with typed vertices. "
+            "Choose one that does, such as nas_bench_201."
+        )
 
 
 def draw_choices(logits: torch.Tensor, generator: torch.Generator) -> tuple[list[int], torch.Tensor]:

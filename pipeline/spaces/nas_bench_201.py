@@ -19,10 +19,26 @@ from pipeline.nets.norms import convert_norms
 from pipeline.nets.stage_network import EDGES, MaskedStageNetwork, TrainableStageNetwork
 from pipeline.spaces import SPACES
 from pipeline.spaces.base import Generator, Space, below, draw_choices
+from pipeline.spaces.graph_form import GraphForm
 
 N_NODES = 3
 _EXAMPLE = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|"
 _NODE = re.compile(r"\|(?:[^|~]*~\d\|)+")
+
+
+def _line_graph() -> tuple[tuple[int, int], ...]:
+    """Edges of the graph whose vertices 1 to 6 are the cell's edges; see `NasBench201.graph_form`."""
+    end = len(EDGES) + 1
+    flow = {(0, vertex) for vertex, (source, _) in enumerate(EDGES, start=1) if source == 0}
+    flow |= {(vertex, end) for vertex, (_, target) in enumerate(EDGES, start=1) if target == N_NODES}
+    flow |= {
+        (first, second)
+        for first, (_, target) in enumerate(EDGES, start=1)
+        for second, (source, _) in enumerate(EDGES, start=1)
+        if target == source
+    }
+    chain = {(vertex, vertex + 1) for vertex in range(1, len(EDGES))}
+    return tuple(sorted(flow | chain))
 
 
 @dataclass(frozen=True)
@@ -38,11 +54,17 @@ class NasBench201(Space):
 
     operations = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
     cell_types = ("cell",)
-    capabilities = frozenset({"samples", "mutates", "prunes", "enumerates", "policy", "graph"})
+    capabilities = frozenset({"samples", "mutates", "prunes", "enumerates", "policy", "graph", "encodes"})
     n_edges = len(EDGES)
     n_genotypes = len(operations) ** len(EDGES)
     small_kernel = (3, 3)
     edge_groups: tuple[tuple[int, int], ...] = ()
+    graph_form = GraphForm(n_vertices=len(EDGES) + 2, n_types=len(operations) + 2, edges=_line_graph())
+    """Start (type 0), one vertex for each edge of the cell in their order (type 2 and the operation's index), end (1).
+
+    Its edges are MetaD2A's: where an edge of the cell leads on to another, and from each operation's vertex to the
+    next.
+    """
 
     def from_text(self, text: str) -> DenseGenotype:
         nodes = text.strip().split("+")
@@ -154,6 +176,19 @@ class NasBench201(Space):
         labels = ["input", *(str(place) for place in range(1, N_NODES)), "output"]
         edges = [[source, target, name] for (source, target), name in zip(EDGES, names, strict=True)]
         return {"cells": [{"name": self.cell_types[0], "nodes": labels, "edges": edges}]}
+
+    def to_types(self, genotype: DenseGenotype) -> torch.Tensor:
+        """Long, shape (8,)."""
+        form, names = self.graph_form, self._checked(genotype).operations
+        kinds = [form.first_operation + self.operations.index(name) for name in names]
+        return torch.tensor([form.start, *kinds, form.end])
+
+    def all_from_types(self, types: torch.Tensor) -> list[DenseGenotype]:
+        """The cells of types (b 8). Raises GenotypeError unless each are start, six operations, end."""
+        self.graph_form.check(types)
+        first = self.graph_form.first_operation
+        rows = types[:, 1:-1].tolist()
+        return [DenseGenotype(tuple(self.operations[kind - first] for kind in row)) for row in rows]
 
     def full_mask(self) -> torch.Tensor:
         """Every operation but `none` active; boolean, shape (1, 6, 5)."""

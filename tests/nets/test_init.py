@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.core.errors import ConfigError, UnknownNameError
-from pipeline.nets.init import SCHEMES, construct, initialise
+from pipeline.nets.init import SCHEMES, OwnWeights, construct, initialise
 
 
 def network():
@@ -48,6 +48,29 @@ def test_torch_default_has_the_bounds_of_the_layers_of_torch():
         assert values.abs().max() <= bound and values.abs().max() > 0.9 * bound
     theirs = nn.Linear(40, 30).weight
     assert layer.weight.std().item() == pytest.approx(theirs.std().item(), rel=0.1)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_recurrent_cells_have_the_bounds_of_torch_by_any_scheme(scheme):
+    cell = initialise(nn.GRUCell(7, 50), scheme, torch.Generator().manual_seed(0))
+    for name, theirs in nn.GRUCell(7, 50).named_parameters():
+        mine = cell.get_parameter(name)
+        assert mine.abs().max() <= 1 / math.sqrt(50)
+        assert mine.std().item() == pytest.approx(theirs.std().item(), rel=0.15)
+
+
+def test_a_layer_with_weights_of_its_own_draws_them_from_the_generator():
+    class Scaled(OwnWeights):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.layer = nn.Parameter(torch.zeros(3)), nn.Linear(3, 3)
+
+        def draw_weights(self, generator):
+            self.scale.copy_(torch.rand(3, generator=generator))
+
+    first, again = (initialise(construct(Scaled), "kaiming_fanin", torch.Generator().manual_seed(0)) for _ in range(2))
+    assert first.scale.all() and torch.equal(first.scale, again.scale)
+    assert torch.equal(first.layer.weight, again.layer.weight) and not first.layer.bias.any()
 
 
 def test_norms_become_the_identity_with_fresh_statistics():

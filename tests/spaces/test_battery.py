@@ -26,7 +26,7 @@ def network(name, seed=0, **changes):
 def test_the_space_says_what_it_is(name):
     space = spaces.get(name)()
     assert space.name == name
-    assert space.capabilities <= {"samples", "mutates", "prunes", "relaxes", "graph", "enumerates", "policy"}
+    assert space.capabilities <= {"samples", "mutates", "prunes", "relaxes", "graph", "enumerates", "policy", "encodes"}
     assert not space.operations or space.operations[0] == "none"
 
 
