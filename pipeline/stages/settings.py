@@ -108,7 +108,7 @@ def folders(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def check_kind(name: str, options: Mapping[str, Any]) -> None:
     """Raises ConfigError or UnknownNameError unless the folder's kind is known and its options are about that kind."""
     kind = folder_kind(options)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise UnknownNameError(f"kind in data.folders.{name}:", kind, KINDS)
     for other, only in ONLY_FOR.items():
         foreign = [option for option in only if option in options]
