@@ -96,6 +96,8 @@ class TrainConfig:
             "laptop/imagenet32": 2,
             "laptop/classification": 20,
             "laptop/mnist": 8,
+            "laptop/svhn": 12,
+            "laptop/aircraft": 12,
             "gpu": 50,
             **rows(("tieredimagenet", "imagenet32"), gpu=15, paper=60),
             **rows(CLASSIFICATION, gpu=100),
