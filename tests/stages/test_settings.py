@@ -140,7 +140,7 @@ def test_one_key_changes_the_parameters_of_just_the_jobs_that_use_it(config):
     assert {name.split("_")[0] for name in difference(before, after)} == {"train", "evaluate", "test"}
     after = Freezer(changed(config, "test", "batch_size", 70)).files
     assert {name.split("_")[0] for name in difference(before, after)} == {"test"}
-    after = Freezer(changed(config, "features", "epochs", 3)).files
+    after = Freezer(changed(config, "features", "epochs", 5)).files
     assert difference(before, after) == {name for name in before if name.startswith("feature_net_")}
     after = Freezer(changed(config, "features", "images_per_batch", 9)).files
     assert difference(before, after) == {name for name in before if name.startswith("features_")}
