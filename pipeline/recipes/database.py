@@ -197,20 +197,21 @@ def ask(
     *,
     n_workers: int,
     checkpoint: Checkpoint | None = None,
-    save_every: float = SAVE_EVERY_SECONDS,
+    save_every: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Answers:
     """Put every question of the plan to the oracle, on several processes, from where the checkpoint stands.
 
     Args:
         n_workers: processes on the processor; an accelerator is used by one.
-        save_every: seconds between checkpoints; what a killed run did after its last one is done again.
+        save_every: seconds between checkpoints, None for 15; what a killed run did after its last one is done again.
 
     Raises what the oracle raises, but for TrainingError and ScoreError, which are reasons for having no number, and
     DataError when there is no number at all.
     """
     from pipeline.core.workers import Workers
 
+    save_every = SAVE_EVERY_SECONDS if save_every is None else save_every
     oracle.check(bench)
     saved = (checkpoint.load() if checkpoint else None) or {"results": {}, "wall_seconds": 0.0}
     results, before, started = dict(saved["results"]), saved["wall_seconds"], clock()

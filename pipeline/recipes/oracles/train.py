@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pipeline.core.config import knob
+from pipeline.core.errors import ConfigError
 from pipeline.core.rng import torch_stream
 from pipeline.data.prepared import PreparedSet
 from pipeline.episodes.class_tasks import task_set
@@ -80,6 +81,11 @@ class TrainOracle:
         )
         initialise(network, config.init, torch_stream(question.seed, "initial weights"))
         images = TrainingImages.of(task, config)
+        if len(images.rows) < self.batch_size:
+            raise ConfigError(
+                f"oracle.train.batch_size is {self.batch_size}, but a task has only {len(images.rows)} images to train "
+                "on. Lower it, or raise database.n_classes or oracle.train.n_images."
+            )
         train(network, images, config, seed=question.seed, device=bench.device, what=None)
         generator = torch_stream(question.seed, "statistics")
         order = torch.randperm(len(images.rows), generator=generator).split(config.batch_size)
