@@ -13,7 +13,11 @@ from pipeline.episodes.class_tasks import task_set
 from pipeline.evaluation.settings import TrainConfig
 from pipeline.recipes.oracles import ORACLES, Bench, Question
 
-PLAIN = {"pad": 0, "jitter": 0.0, "flip": False, "drop_path": 0.0}
+PLAIN = {
+    "pad": 0, "crop_scale": 1.0, "jitter": 0.0, "hue": 0.0, "cutout": 0, "flip": False, "drop_path": 0.0,
+    "label_smoothing": 0.0, "clip_norm": 0.0, "auxiliary_weight": 0.0, "warm_up": 0, "optimiser": "sgd",
+    "precision": "float32", "channels_last": False, "compile": False,
+}  # fmt: skip
 """No augmentation, as MetaD2A trains what it found; how it trained for its database is not published."""
 
 IMAGES_PER_PASS = 512
@@ -115,6 +119,5 @@ class TrainOracle:
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             init=self.init,
-            channels_last=False,
             **PLAIN,
         )
