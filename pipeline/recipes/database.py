@@ -23,6 +23,7 @@ from pipeline.core.types import SPLITS
 from pipeline.data.prepared import PreparedSet
 from pipeline.episodes.class_tasks import ClassTask, classes_by_split, draw_tasks
 from pipeline.evaluation.variance_split import WEIGHTINGS, variance_split
+from pipeline.recipes import oracles
 from pipeline.recipes.oracles import Bench, Question
 from pipeline.strategies.runner import SAVE_EVERY_SECONDS
 
@@ -50,7 +51,7 @@ class DatabaseConfig:
         "train",
         "where accuracies come from: published ones, a short training, or a proxy of the untrained network; its knobs "
         "are those of oracle.NAME",
-        choices=("table", "train", "proxy"),
+        choices=tuple(oracles.names()),
     )
     n_classes: int = knob({"laptop": 5, "gpu": 10, "paper": 20}, "classes of a task", low=2)
     n_base_tasks: int = knob({"laptop": 40, "gpu": 250, "paper": 1410}, "tasks of base classes, to learn from", low=1)

@@ -326,7 +326,7 @@ def test_another_seed_or_budget_fetches_nothing_anew(config):
         (("episodes", "k_shots"), [], "empty list"),
         (("compute", "device"), "gpu", "cuda:N"),
         (("database", "space"), "nas_bench_202", "nas_bench_201"),
-        (("database", "oracle"), "synthetic", "allowed: table, train, proxy"),
+        (("database", "oracle"), "synthetic", "allowed: proxy, table, train"),
         (("oracle", "trains"), {}, "Did you mean 'train'"),
         (("oracle", "train", "epoch"), 3, "epochs"),
         (("oracle", "proxy", "n_image"), 3, "n_images"),
