@@ -53,17 +53,17 @@ class DatabaseConfig:
         "are those of oracle.NAME",
         choices=tuple(oracles.names()),
     )
-    n_classes: int = knob({"laptop": 5, "gpu": 10, "paper": 20}, "classes of a task", low=2)
+    n_classes: int = knob({"laptop": 10, "gpu": 10, "paper": 20}, "classes of a task", low=2)
     n_base_tasks: int = knob({"laptop": 40, "gpu": 250, "paper": 1410}, "tasks of base classes, to learn from", low=1)
     n_validation_tasks: int = knob(
-        {"laptop": 10, "gpu": 50, "paper": 134}, "tasks of validation classes, to choose the best epoch by", low=0
+        {"laptop": 8, "gpu": 50, "paper": 134}, "tasks of validation classes, to choose the best epoch by", low=0
     )
     n_novel_tasks: int = knob(
-        {"laptop": 10, "gpu": 50, "paper": 134}, "tasks of novel classes, to measure what was learned", low=0
+        {"laptop": 8, "gpu": 50, "paper": 134}, "tasks of novel classes, to measure what was learned", low=0
     )
-    cells_per_task: int = knob({"laptop": 10, "gpu": 4, "paper": 3}, "different architectures of each task", low=1)
+    cells_per_task: int = knob({"laptop": 8, "gpu": 4, "paper": 3}, "different architectures of each task", low=1)
     n_architectures: int = knob(
-        {"laptop": 1000, "gpu": 1000, "paper": 1553},
+        {"laptop": 400, "gpu": 1000, "paper": 1553},
         "architectures that all tasks draw from, so that some come up on several; 0 for the whole space",
         low=0,
     )
