@@ -22,7 +22,12 @@ from pipeline.core.rng import numpy_stream, stream_seed
 from pipeline.core.types import SPLITS
 from pipeline.data.prepared import PreparedSet
 from pipeline.episodes.class_tasks import ClassTask, classes_by_split, draw_tasks
-from pipeline.evaluation.variance_split import WEIGHTINGS, variance_split
+from pipeline.evaluation.variance_split import (
+    POOLED,
+    WEIGHTINGS,
+    architecture_variance_inside_tasks,
+    variance_split,
+)
 from pipeline.recipes import oracles
 from pipeline.recipes.oracles import Bench, Question
 from pipeline.strategies.runner import SAVE_EVERY_SECONDS
@@ -288,13 +293,26 @@ def statistics(
 def variance_by_weighting(
     accuracies: Sequence[float], tasks: Sequence[int], genotypes: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """`pipeline.evaluation.variance_split` under each weighting; `sd` are roots of the effects, 0 for one below 0."""
+    """`pipeline.evaluation.variance_split` under each weighting; `sd` are roots of the effects, 0 for one below 0.
+
+    Besides, `inside_tasks`: what is left inside a task, split into architecture and rest, which works however much the
+    tasks differ.
+    """
     found = {}
     for weighting in WEIGHTINGS:
         split = asdict(variance_split(accuracies, tasks, genotypes, weighting))
         effects = {name: split[name] for name in ("task", "architecture", "rest")}
         sds = {name: None if value is None else math.sqrt(max(0.0, value)) for name, value in effects.items()}
         found[weighting] = {**split, "sd": sds}
+    inside, n_pairs = architecture_variance_inside_tasks(accuracies, tasks, genotypes)
+    pooled = found[POOLED]["inside_task"]
+    known = inside is not None and pooled is not None
+    found["inside_tasks"] = {
+        "architecture": inside,
+        "rest": pooled - inside if known else None,
+        "share_of_architecture": inside / pooled if known and pooled > 0 else None,
+        "pairs": n_pairs,
+    }
     return found
 
 
