@@ -32,3 +32,19 @@ def table_of(wildcards, ending):
     method, dataset = GRID.pairs["looked_up"][wildcards.stem]
     (space,) = (name for name, datasets in GRID.tables.items() if dataset in datasets)
     return f"data/tables/{space}.{ending}"
+
+
+def database_table_files(wildcards):
+    table = GRID.database_tables.get(wildcards.dataset)
+    if table is None:
+        return {}
+    return {
+        "table": f"data/tables/{table}.csv",
+        "table_facts": f"data/tables/{table}.json",
+    }
+
+
+def database_table_arguments(wildcards, input):
+    if "table" not in input.keys():
+        return ""
+    return f"--table {input.table} --table-facts {input.table_facts}"

@@ -1,25 +1,9 @@
 # What a meta-learned search learns from, made of the classes of a source.
 
 
-def table_files(wildcards):
-    table = GRID.database_tables.get(wildcards.dataset)
-    if table is None:
-        return {}
-    return {
-        "table": f"data/tables/{table}.csv",
-        "table_facts": f"data/tables/{table}.json",
-    }
-
-
-def table_arguments(wildcards, input):
-    if "table" not in input.keys():
-        return ""
-    return f"--table {input.table} --table-facts {input.table_facts}"
-
-
 rule database:
     input:
-        unpack(table_files),
+        unpack(database_table_files),
         **PREPARED,
         params=f"{FROZEN}/database_{{dataset}}.json",
     output:
@@ -34,7 +18,7 @@ rule database:
     resources:
         gpu=1,
     params:
-        table=table_arguments,
+        table=database_table_arguments,
     message:
         "Building a database of accuracies on tasks made of the classes of {wildcards.dataset}"
     shell:
