@@ -34,6 +34,7 @@ def write(folder: pathlib.Path, *, n_images: int = 6, size: int = 8, seed: int =
     facts = {
         "dataset": "tiny",
         "title": "Tiny",
+        "official": True,
         "image_size": size,
         "channels": 3,
         "n_images": len(rows),

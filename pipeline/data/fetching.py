@@ -1,8 +1,8 @@
 """Find the files a data set is made from, check them, and put them into one raw archive.
 
-A file is looked for in the local mirror, then in an installed package that ships it, then at its official address. The
-published checksum makes a file official; a mirror's own SHA256SUMS vouches for anything else it holds, and the raw
-archive then says that it is a mirror's variant.
+A file is looked for in the local mirror, then in an installed package that ships it, then where another program keeps
+it, then at its official address. The published checksum makes a file official; a mirror's own SHA256SUMS vouches for
+anything else it holds, and the raw archive then says that it is a mirror's variant.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Found:
     Attributes:
         path: its file, or the folder with its content.
         name: its name in the raw archive (of the file, or of the folder).
-        origin: "mirror", "package", "user", or the address it was downloaded from.
+        origin: "mirror", "package", "cache", "user", or the address it was downloaded from.
         official: whether it is what the data set's authors published, as far as that can be checked.
         sha256: of the file, or of the sorted list of the folder's files and checksums.
     """
@@ -172,7 +172,7 @@ def _at_hand(source, name: str, mirror: Mirror | None) -> Found | None:
     found = mirror.find(source, name) if mirror else None
     if found is None and source.package is not None:
         found = _packaged(source)
-    return found
+    return found or _cached(source)
 
 
 def _own_file(source, mirror: Mirror | None) -> Found:
@@ -207,6 +207,17 @@ def _packaged(source) -> Found | None:
             f"file. Install the pinned release: `make setup`."
         )
     return Found(source, path, source.name, "package", True, seen["sha256"])
+
+
+def _cached(source) -> Found | None:
+    """The source as another program on this machine keeps it; a file that is another is passed over."""
+    for place in map(pathlib.Path, source.cached):
+        if place.is_file():
+            seen = checksums(place)
+            if matches(source, seen):
+                return Found(source, place, source.name, "cache", True, seen["sha256"])
+            say(f"{place} is not {source.name} as published ({published(source)}); it is passed over")
+    return None
 
 
 def checksums(path: pathlib.Path) -> dict[str, str]:

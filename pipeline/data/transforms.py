@@ -5,6 +5,7 @@ Images are uint8 of shape (n h w c), c 1 or 3, until `to_float` makes them float
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -47,6 +48,32 @@ def resize(images: Tensor, size: int) -> Tensor:
     vision = torchvision().transforms.v2.functional
     resized = vision.resize(images.permute(0, 3, 1, 2), [size, size], antialias=True)
     return resized.permute(0, 2, 3, 1).contiguous()
+
+
+class ResizedImages:
+    """Images of a prepared set at another size, resized when they are read.
+
+    Attributes:
+        shape: (n, size, size, c).
+    """
+
+    def __init__(self, images: np.ndarray, size: int):
+        self._images, self._size = images, size
+        self.shape = (len(images), size, size, images.shape[-1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """uint8 of shape (len(rows), size, size, c)."""
+        return resize(torch.from_numpy(np.asarray(self._images[rows])), self._size).numpy()
+
+
+def resized(prepared: PreparedSet, size: int) -> PreparedSet:
+    """The set with its images at `size` pixels a side; `prepared` itself when they are that already."""
+    if prepared.image_size == size:
+        return prepared
+    return dataclasses.replace(prepared, images=ResizedImages(prepared.images, size))
 
 
 def random_crop_flip(images: Tensor, generator: torch.Generator, *, pad: int, flip: bool) -> Tensor:

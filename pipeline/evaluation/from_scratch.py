@@ -31,6 +31,8 @@ from pipeline.evaluation.schedules import drop_path_probability, learning_rate
 from pipeline.evaluation.settings import TrainConfig
 
 State = dict[str, Any]
+FEW_STEPS = 300
+"""Updates of the weights below which a network from scratch is hardly better than an untrained one."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def train(
     seed: int,
     device: torch.device,
     what: str = "training",
+    section: str = "train",
     resume: State | None = None,
     after_epoch: Callable[[State], None] = lambda state: None,
 ) -> list[dict[str, float]]:
@@ -88,6 +91,7 @@ def train(
             config.auxiliary_weight is not 0 (a space that has none does without).
         seed: names the streams of shuffling, augmentation and drop path.
         what: name of the work in progress lines.
+        section: of params.yaml, where the knobs come from; for messages.
         resume: a state that `after_epoch` was given; training goes on after its epoch.
         after_epoch: called after each epoch with all that resuming needs: tensors, numbers and lists only.
 
@@ -101,8 +105,8 @@ def train(
     """
     if len(images.rows) < config.batch_size:
         raise ConfigError(
-            f"train.batch_size is {config.batch_size}, but there are only {len(images.rows)} images to train on. "
-            "Lower train.batch_size or add images."
+            f"{section}.batch_size is {config.batch_size}, but there are only {len(images.rows)} images to train on. "
+            f"Lower {section}.batch_size or add images."
         )
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device=device, memory_format=layout)
@@ -115,7 +119,7 @@ def train(
     run = torch.compile(network) if config.compile else network
     todo = range(len(curve) + 1, config.epochs + 1)
     for epoch in track(todo, what, total=config.epochs, done=len(curve)):
-        curve.append(run_epoch(network, run, optimiser, images, config, epoch, seed, device))
+        curve.append(run_epoch(network, run, optimiser, images, config, epoch, seed, device, section))
         after_epoch({"network": network.state_dict(), "optimiser": optimiser.state_dict(), "curve": list(curve)})
     network.eval()
     return curve
@@ -130,6 +134,7 @@ def run_epoch(
     epoch: int,
     seed: int,
     device: torch.device,
+    section: str = "train",
 ) -> dict[str, float]:
     """One pass over the images; returns the epoch's row of the curve.
 
@@ -157,7 +162,7 @@ def run_epoch(
     if not math.isfinite(loss):
         raise TrainingError(
             f"The training loss is {loss} in epoch {epoch} at learning rate {rate:.4g}: the training has diverged. "
-            "Lower train.learning_rate, or set train.precision to float32."
+            f"Lower {section}.learning_rate, or set {section}.precision to float32."
         )
     seconds = time.perf_counter() - started
     return {"epoch": epoch, "learning_rate": rate, "loss": loss, "train_accuracy": accuracy, "seconds": seconds}
@@ -196,3 +201,20 @@ def _step(
 def finished(state: Mapping[str, Any] | None, config: TrainConfig) -> bool:
     """Whether a state is that of the last epoch."""
     return state is not None and len(state["curve"]) == config.epochs
+
+
+def too_short(n_images: int, config: TrainConfig, section: str = "train") -> str | None:
+    """A warning where training on so many images makes fewer steps than FEW_STEPS, else None.
+
+    Args:
+        section: of params.yaml, where the knobs come from.
+    """
+    per_epoch = n_images // config.batch_size
+    n_steps = config.epochs * per_epoch
+    if n_steps == 0 or n_steps >= FEW_STEPS:
+        return None
+    return (
+        f"warning: {n_images} images give only {n_steps} training step{'s' * (n_steps > 1)} ({section}.epochs "
+        f"{config.epochs}, {section}.batch_size {config.batch_size}), too few to learn much; {section}.epochs: "
+        f"{math.ceil(FEW_STEPS / per_epoch)} in params.yaml would be enough"
+    )

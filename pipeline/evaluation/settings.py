@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.config import knob
+from pipeline.core.config import BUDGETS, knob
 
 CIFAR, IMAGENET = ("cifar10", "cifar100"), ("imagenet",)
 # nobody published a recipe for training from scratch on ImageNet16-120 in these spaces; it gets that of CIFAR
@@ -267,3 +267,65 @@ class TestConfig:
     __test__ = False  # the name begins like that of a test
 
     batch_size: int = knob(256, "images per forward pass", low=1)
+
+
+@dataclass(frozen=True)
+class FeatureNetConfig:
+    """The network by which images are described to methods that read data sets, and its training where it is ours."""
+
+    weights: str = knob(
+        {"laptop": "own", "gpu": "imagenet", "paper": "imagenet"},
+        "weights of the network: trained here on the base classes of the source, a substitute, or torchvision's for "
+        "ImageNet-1k, as published",
+        choices=("own", "imagenet"),
+    )
+    image_size: int = knob(32, "side to which images are resized for the network", low=8)
+    epochs: int = knob(
+        {
+            "laptop": 6,
+            "laptop/doublemnist": 2,
+            "laptop/omniglot": 3,
+            "laptop/tieredimagenet": 1,
+            "gpu": 60,
+            "gpu/tieredimagenet": 15,
+            "paper": 90,
+        },
+        "own: passes over the images of the base classes",
+        low=1,
+    )
+    batch_size: int = knob({"laptop": 64, "gpu": 128, "paper": 128}, "own: images per step", low=1)
+    learning_rate: float = knob(0.05, "own: learning rate at its peak; it rises and falls once", low=0)
+    weight_decay: float = knob(5e-4, "own: L2 penalty on all weights", low=0)
+    jitter: float = knob(0.4, "own: strength of brightness, contrast and saturation jitter", low=0, high=1)
+    flip: bool = knob(
+        {
+            "laptop": True,
+            "gpu": True,
+            "paper": True,
+            **{f"{budget}/{name}": False for budget in BUDGETS for name in ("doublemnist", "omniglot")},
+        },
+        "own: random horizontal flip; characters have none",
+    )
+    precision: str = knob(
+        {"laptop": "float32", "gpu": "bfloat16", "paper": "float32"},
+        "own: arithmetic of the forward and backward pass",
+        choices=("float32", "bfloat16"),
+    )
+
+
+@dataclass(frozen=True)
+class EncodingConfig:
+    """How images are described by that network."""
+
+    normalise_by: str = knob(
+        "dataset",
+        "whose mean and standard deviation images are normalised by: the encoded data set's, as published, or those "
+        "that the network was trained with",
+        choices=("dataset", "network"),
+    )
+    images_per_batch: int = knob(256, "images per forward pass", low=1)
+
+
+@dataclass(frozen=True)
+class FeaturesConfig(EncodingConfig, FeatureNetConfig):
+    """Both, a section of params.yaml."""

@@ -20,6 +20,7 @@ class Frozen:
     """The frozen parameter file of one job.
 
     Attributes:
+        source: the few-shot set whose feature network describes the data set; None for stages that use none.
         params: resolved knobs, one dict per section for stages that use several.
         budget: None for stages that work alike under all.
         seed: run seed, from which every random stream is derived; None for stages that draw nothing.
@@ -35,6 +36,7 @@ class Frozen:
     params: dict[str, Any]
     code: str
     digest: str = field(default="")
+    source: str | None = None
 
 
 def read_params(path: str | os.PathLike) -> Frozen:
@@ -44,6 +46,7 @@ def read_params(path: str | os.PathLike) -> Frozen:
         return Frozen(
             **{name: raw[name] for name in ("stage", "dataset", "budget", "seed", "params", "code")},
             method=raw.get("method"),
+            source=raw.get("source"),
             digest=digest(raw),
         )
     except (KeyError, TypeError):

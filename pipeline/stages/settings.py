@@ -3,6 +3,7 @@
 Import-light: reading the configuration imports neither torch nor any method's machinery.
 """
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -23,7 +24,15 @@ from pipeline.data.fetching import folder_sizes
 from pipeline.data.published_tables import TABLES
 from pipeline.data.settings import FetchConfig, PrepareConfig
 from pipeline.episodes.settings import EpisodesConfig
-from pipeline.evaluation.settings import EvaluateConfig, NetworkConfig, TestConfig, TrainConfig
+from pipeline.evaluation.settings import (
+    EncodingConfig,
+    EvaluateConfig,
+    FeatureNetConfig,
+    FeaturesConfig,
+    NetworkConfig,
+    TestConfig,
+    TrainConfig,
+)
 from pipeline.recipes.proxy_scores import RateConfig, ScoreConfig
 from pipeline.stages.common import FROZEN
 
@@ -34,12 +43,13 @@ CONTROL = "random"
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 FOLDER_FAMILY = "image_folder"
 TOP_LEVEL = (
-    "budget", "seed", "grid", "classification", "compute", "data", "prepare", "episodes", "network", "search", "train",
-    "evaluate", "test", "score", "rate",
+    "budget", "seed", "grid", "classification", "compute", "data", "prepare", "episodes", "features", "network",
+    "search", "train", "evaluate", "test", "score", "rate",
 )  # fmt: skip
 SECTIONS = {
     "prepare": PrepareConfig,
     "episodes": EpisodesConfig,
+    "features": FeaturesConfig,
     "network": NetworkConfig,
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
@@ -48,8 +58,8 @@ SECTIONS = {
     "rate": RateConfig,
 }
 # stages that the budget reaches through their knobs alone, and stages that draw nothing
-WITHOUT_BUDGET = ("fetch", "prepare", "episodes", "table")
-WITHOUT_SEED = ("fetch", "prepare", "table")
+WITHOUT_BUDGET = ("fetch", "prepare", "episodes", "table", "feature_net", "features")
+WITHOUT_SEED = ("fetch", "prepare", "table", "features")
 # sections of params.yaml that each stage's frozen file carries
 DATA_STAGES = {"prepare": ("prepare",), "episodes": ("episodes",)}
 METHOD_STAGES = {
@@ -287,6 +297,27 @@ class Freezer:
         return data.kind_of(FOLDER_FAMILY if dataset in self.folders else dataset)
 
     @functools.cached_property
+    def sources(self) -> list[str]:
+        """Data sets whose base classes meta-training tasks, and a feature network, can be made of."""
+        return [name for name in self.datasets if self.data_kind(name) == FEW_SHOT]
+
+    def feature_files(self) -> Iterator[tuple[str, dict]]:
+        """(file name, content) of the feature network of each source, and of what it makes of each data set."""
+        for source in self.sources:
+            yield (
+                f"feature_net_{source}.json",
+                self._file("feature_net", source, self._features(source, FeatureNetConfig)),
+            )
+        for dataset, source in itertools.product(self.datasets, self.sources):
+            frozen = self._file("features", dataset, self._features(dataset, EncodingConfig))
+            yield f"features_{dataset}_by_{source}.json", {**frozen, "source": source}
+
+    def _features(self, dataset: str, part: type) -> dict:
+        """The knobs of one part of the section `features`."""
+        knobs = self._section("features", FeaturesConfig, self._tags(dataset))
+        return {"features": {field.name: knobs[field.name] for field in dataclasses.fields(part)}}
+
+    @functools.cached_property
     def kinds(self) -> dict[tuple[str, str], str]:
         """(method, data set) -> the kind of its result, a key of METHOD_STAGES."""
         return {(m, d): self._kind(m, d) for d in self.datasets for m in self.methods}
@@ -334,7 +365,7 @@ class Freezer:
     def files(self) -> dict[str, dict]:
         """Every frozen parameter file: name -> content."""
         self._check_lists()
-        files = dict(self.card_files())
+        files = dict(self.card_files()) | dict(self.feature_files())
         for dataset in self.datasets:
             files.update(self.data_files(dataset))
             for method in self.methods:

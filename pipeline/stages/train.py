@@ -1,7 +1,5 @@
 """Train every architecture of a search from scratch, on the base classes or on the training images."""
 
-import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,20 +7,18 @@ import pandas as pd
 import torch
 
 from pipeline.core import artifacts, provenance
-from pipeline.core.artifacts import read_json, writing
+from pipeline.core.artifacts import read_json
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.config import build
 from pipeline.core.device import choose_device, use_threads
 from pipeline.core.progress import say, spoken
+from pipeline.core.tensors import write_tensors
 from pipeline.data.prepared import PreparedSet
 from pipeline.evaluation.cost import Meter
-from pipeline.evaluation.from_scratch import TrainingImages, train
+from pipeline.evaluation.from_scratch import TrainingImages, too_short, train
 from pipeline.evaluation.networks import fresh_network, without_auxiliary
 from pipeline.evaluation.settings import NetworkConfig, TrainConfig
 from pipeline.stages.common import Frozen, add_prepared_arguments, checkpoint_path, machine, read_params
-
-FEW_STEPS = 300
-"""Updates of the weights below which a network from scratch is hardly better than an untrained one."""
 
 
 def add_arguments(parser) -> None:
@@ -100,19 +96,6 @@ def train_all(
     return finished, meter.so_far()
 
 
-def too_short(n_images: int, config: TrainConfig) -> str | None:
-    """A warning where training on so many images makes fewer steps than FEW_STEPS, else None."""
-    per_epoch = n_images // config.batch_size
-    n_steps = config.epochs * per_epoch
-    if n_steps == 0 or n_steps >= FEW_STEPS:
-        return None
-    return (
-        f"warning: {n_images} images give only {n_steps} training step{'s' * (n_steps > 1)} (train.epochs "
-        f"{config.epochs}, train.batch_size {config.batch_size}), too few to learn much; train.epochs: "
-        f"{math.ceil(FEW_STEPS / per_epoch)} in params.yaml would be enough"
-    )
-
-
 def write_weights(
     path: str,
     states: list[dict[str, Any]],
@@ -121,8 +104,6 @@ def write_weights(
     prepared: PreparedSet,
 ) -> None:
     """All networks in one safetensors file, names prefixed by their place in genotype.json: `0/stem.0.weight`."""
-    from safetensors.torch import save
-
     tensors = {f"{i}/{name}": value for i, state in enumerate(states) for name, value in state["network"].items()}
     facts = {
         "method": genotype["method"],
@@ -135,10 +116,7 @@ def write_weights(
         "params_digest": frozen.digest,
         "data_digest": prepared.digest,
     }
-    # one key: safetensors writes several in an order that changes from run to run
-    content = save(tensors, metadata={"few_shot_nas": json.dumps(facts, sort_keys=True)})
-    with writing(path, "wb") as file:
-        file.write(content)
+    write_tensors(path, tensors, facts)
 
 
 def curve_table(states: list[dict[str, Any]], genotype: Mapping[str, Any]) -> pd.DataFrame:

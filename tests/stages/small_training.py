@@ -2,8 +2,10 @@
 
 import functools
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 from pipeline.core.artifacts import write_json
 from pipeline.core.config import build, resolve
@@ -84,6 +86,23 @@ class Project:
         _, log = process.communicate(timeout=300)
         assert process.returncode == 0, log
         return log
+
+
+def kill_in_the_middle(project, stage: str, checkpoint: str, delay: float = 0.0) -> bool:
+    """SIGKILL once an epoch is saved and `delay` seconds have passed; returns whether it came before the end."""
+    process = project.start(stage)
+    known = state_of(project, checkpoint)
+    while process.poll() is None and state_of(project, checkpoint) == known:
+        time.sleep(0.01)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def state_of(project, checkpoint):
+    path = project.folder / checkpoint
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def frozen_of(stage, dataset, train) -> dict:

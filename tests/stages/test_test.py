@@ -13,8 +13,7 @@ from pipeline.data.prepared import PreparedSet
 from pipeline.evaluation.networks import fresh_network
 from pipeline.evaluation.settings import NetworkConfig, TrainConfig
 from pipeline.evaluation.statistics import wilson_ci95
-from tests.stages.small_training import Project, prepare_classes, prepare_digits
-from tests.stages.test_train import kill_in_the_middle
+from tests.stages.small_training import Project, kill_in_the_middle, prepare_classes, prepare_digits
 
 RECIPE = {"epochs": 15, "batch_size": 24, "auxiliary_weight": 0.4, "clip_norm": 5.0, "cutout": 4, "warm_up": 2}
 CHECKPOINT = "build/checkpoints/train_hand_cifar10.pt"
@@ -145,7 +144,7 @@ def test_the_same_command_gives_the_same_numbers(project, measured):
 def test_a_training_with_all_that_classifiers_need_is_the_same_when_it_was_killed(project, classes, tmp_path):
     again = Project(tmp_path, classes, "cifar10", **RECIPE)
     moments = random.Random(0)
-    assert any([kill_in_the_middle(again, moments.uniform(0.0, 0.3), CHECKPOINT) for _ in range(2)])
+    assert any([kill_in_the_middle(again, "train", CHECKPOINT, moments.uniform(0.0, 0.3)) for _ in range(2)])
     again.run("train")
     assert sha256(again.weights) == sha256(project.weights)
 

@@ -1,7 +1,5 @@
 import json
 import random
-import signal
-import time
 
 import pandas as pd
 import pytest
@@ -9,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.core.artifacts import sha256, write_json
+from pipeline.evaluation.from_scratch import too_short
 from pipeline.evaluation.settings import TrainConfig
-from pipeline.stages.train import too_short
-from tests.stages.small_training import Project, prepare_digits
+from tests.stages.small_training import Project, kill_in_the_middle, prepare_digits
 
 CHECKPOINT = "build/checkpoints/train_hand_doublemnist.pt"
 
@@ -76,27 +74,10 @@ def test_a_finished_training_leaves_no_checkpoint(undisturbed):
     assert not (undisturbed.folder / CHECKPOINT).exists()
 
 
-def kill_in_the_middle(project, delay, checkpoint=CHECKPOINT):
-    """SIGKILL once an epoch is saved and `delay` seconds have passed; returns whether it came before the end."""
-    process = project.start("train")
-    known = state_of(project, checkpoint)
-    while process.poll() is None and state_of(project, checkpoint) == known:
-        time.sleep(0.01)
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return process.returncode == -signal.SIGKILL
-
-
-def state_of(project, checkpoint):
-    path = project.folder / checkpoint
-    return path.stat().st_mtime_ns if path.exists() else None
-
-
 def test_a_training_killed_again_and_again_gives_the_bytes_of_an_undisturbed_one(undisturbed, digits, tmp_path):
     project = Project(tmp_path, digits)
     moments = random.Random(0)
-    killed = sum(kill_in_the_middle(project, moments.uniform(0.0, 0.4)) for _ in range(3))
+    killed = sum(kill_in_the_middle(project, "train", CHECKPOINT, moments.uniform(0.0, 0.4)) for _ in range(3))
     assert killed >= 1
     assert not project.weights.exists() or killed < 3
     project.run("train")
@@ -107,7 +88,7 @@ def test_a_training_killed_again_and_again_gives_the_bytes_of_an_undisturbed_one
 
 def test_a_checkpoint_of_other_parameters_is_not_gone_on_from(undisturbed, digits, tmp_path):
     project = Project(tmp_path, digits, epochs=30)
-    assert kill_in_the_middle(project, 0.0)
+    assert kill_in_the_middle(project, "train", CHECKPOINT)
     Project(tmp_path, digits)
     assert "other parameters" in project.run("train")
     assert sha256(project.weights) == sha256(undisturbed.weights)
