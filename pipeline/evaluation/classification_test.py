@@ -54,20 +54,23 @@ class Classified:
 
 
 @torch.inference_mode()
-def classify(features: FrozenFeatures, rows: np.ndarray, outputs: np.ndarray, what: str = "test images") -> Classified:
+def classify(
+    features: FrozenFeatures, rows: np.ndarray, outputs: np.ndarray, what: str | None = "test images"
+) -> Classified:
     """Let a network classify plain images.
 
     Args:
         features: holds the network and the images.
         rows: image rows, shape (n,).
         outputs: class id -> output of the network, shape (n_class_ids,).
-        what: name of the work in progress lines.
+        what: name of the work in progress lines; None for none.
 
     Raises TrainingError when the network's features are not finite.
     """
     labels = features.prepared.labels[rows]
     places = []
-    for chunk in track(np.array_split(np.arange(len(rows)), -(-len(rows) // features.batch_size)), what):
+    chunks = np.array_split(np.arange(len(rows)), -(-len(rows) // features.batch_size))
+    for chunk in chunks if what is None else track(chunks, what):
         vectors = features.of_images(transforms.gather(features.prepared, rows[chunk]))
         logits = features.network.classifier(vectors.to(features.device)).cpu()
         places.append(places_of_truth(logits, torch.from_numpy(outputs[labels[chunk]])))

@@ -79,7 +79,7 @@ def train(
     *,
     seed: int,
     device: torch.device,
-    what: str = "training",
+    what: str | None = "training",
     section: str = "train",
     resume: State | None = None,
     after_epoch: Callable[[State], None] = lambda state: None,
@@ -90,7 +90,7 @@ def train(
         network: a network of a space, with initial weights and `drop_path`; with an auxiliary classifier where
             config.auxiliary_weight is not 0 (a space that has none does without).
         seed: names the streams of shuffling, augmentation and drop path.
-        what: name of the work in progress lines.
+        what: name of the work in progress lines; None for none.
         section: of params.yaml, where the knobs come from; for messages.
         resume: a state that `after_epoch` was given; training goes on after its epoch.
         after_epoch: called after each epoch with all that resuming needs: tensors, numbers and lists only.
@@ -118,7 +118,7 @@ def train(
         curve = [dict(row) for row in resume["curve"]]
     run = torch.compile(network) if config.compile else network
     todo = range(len(curve) + 1, config.epochs + 1)
-    for epoch in track(todo, what, total=config.epochs, done=len(curve)):
+    for epoch in todo if what is None else track(todo, what, total=config.epochs, done=len(curve)):
         curve.append(run_epoch(network, run, optimiser, images, config, epoch, seed, device, section))
         after_epoch({"network": network.state_dict(), "optimiser": optimiser.state_dict(), "curve": list(curve)})
     network.eval()

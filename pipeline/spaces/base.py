@@ -85,6 +85,10 @@ class Space(ABC):
     def graph(self, genotype: Any) -> dict[str, list[dict[str, Any]]]:
         """The genotype as graphs for drawings, in JSON's types: per cell its name, node labels and edges."""
 
+    def is_connected(self, genotype: Any) -> bool:
+        """Whether the images reach the classifier through the cells; true in spaces where they always do."""
+        return True
+
     @property
     def policy_shapes(self) -> list[tuple[int, int]]:
         """Shapes (edges, choices) of the logits of a policy over this space. Raises CapabilityError without one."""

@@ -127,6 +127,14 @@ class NasBench201(Space):
             return "#"
         return value if name == "skip_connect" else f"({value})@{name}"
 
+    def is_connected(self, genotype: DenseGenotype) -> bool:
+        """Whether a path of operations other than `none` leads from the cell's input to its output; 15,284 have one."""
+        reached = {0}
+        for (source, target), name in zip(EDGES, self._checked(genotype).operations, strict=True):
+            if source in reached and name != "none":
+                reached.add(target)
+        return N_NODES in reached
+
     def distance(self, first: DenseGenotype, second: DenseGenotype) -> int:
         """Number of edges with different operations."""
         return sum(a != b for a, b in zip(first.operations, second.operations, strict=True))

@@ -38,6 +38,8 @@ class Grid:
         pairs: kind of result -> stem -> (method, data set), of all results that a target may name.
         tables: space -> data sets of the tables of accuracies.
         pages: spaces whose looked-up results get a page.
+        database_tables: source -> space of the table that the database made of its classes looks into; others look into
+            none.
     """
 
     datasets: list[str]
@@ -53,6 +55,7 @@ class Grid:
     tables: dict[str, tuple[str, ...]]
     pages: list[str]
     cards: list[str]
+    database_tables: dict[str, str]
 
     def pattern(self, kind: str) -> str:
         """Regular expression of the stems of all results of a kind."""
@@ -132,6 +135,7 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         tables=dict(TABLES),
         pages=listed["tables"] if listed["looked_up"] else [],
         cards=[f"proxies_{stem}" for stem in stems(listed["cards"], listed["datasets"])],
+        database_tables=freezer.database_tables,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pipeline import methods
 from pipeline.core.errors import UnknownNameError
+from pipeline.recipes import oracles
 from pipeline.stages.settings import SECTIONS
 
 
@@ -31,20 +32,25 @@ def lines_of(cls: type, indent: str) -> Iterator[str]:
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("section", nargs="?", help="only this section, or only search.METHOD")
+    parser.add_argument("section", nargs="?", help="only this section, or only search.METHOD or oracle.NAME")
 
 
 def run(arguments) -> None:
     wanted = arguments.section
-    known = [*SECTIONS, "search", *(f"search.{name}" for name in methods.names())]
+    nested = {
+        "search": {name: methods.get(name).Config for name in methods.names()},
+        "oracle": {name: oracles.get(name) for name in oracles.names()},
+    }
+    known = [*SECTIONS, *nested, *(f"{section}.{name}" for section, of in nested.items() for name in of)]
     if wanted is not None and wanted not in known:
         raise UnknownNameError("section", wanted, known)
     for name, cls in SECTIONS.items():
         if wanted in (None, name):
             print(f"{name}:\n" + "\n".join(lines_of(cls, "  ")) + "\n")
-    if wanted is None:
-        print("search:")
-    for name in methods.names():
-        if wanted in (None, "search", f"search.{name}"):
-            fields = "\n".join(lines_of(methods.get(name).Config, "    "))
-            print(f"  {name}:" + ("\n" + fields if fields else " {}") + "\n")
+    for section, entries in nested.items():
+        if wanted is None:
+            print(f"{section}:")
+        for name, cls in entries.items():
+            if wanted in (None, section, f"{section}.{name}"):
+                fields = "\n".join(lines_of(cls, "    "))
+                print(f"  {name}:" + ("\n" + fields if fields else " {}") + "\n")

@@ -33,6 +33,8 @@ from pipeline.evaluation.settings import (
     TestConfig,
     TrainConfig,
 )
+from pipeline.recipes import oracles
+from pipeline.recipes.database import DatabaseConfig
 from pipeline.recipes.proxy_scores import RateConfig, ScoreConfig
 from pipeline.stages.common import FROZEN
 
@@ -44,7 +46,7 @@ DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 FOLDER_FAMILY = "image_folder"
 TOP_LEVEL = (
     "budget", "seed", "grid", "classification", "compute", "data", "prepare", "episodes", "features", "network",
-    "search", "train", "evaluate", "test", "score", "rate",
+    "search", "train", "evaluate", "test", "score", "rate", "database", "oracle",
 )  # fmt: skip
 SECTIONS = {
     "prepare": PrepareConfig,
@@ -56,6 +58,7 @@ SECTIONS = {
     "test": TestConfig,
     "score": ScoreConfig,
     "rate": RateConfig,
+    "database": DatabaseConfig,
 }
 # stages that the budget reaches through their knobs alone, and stages that draw nothing
 WITHOUT_BUDGET = ("fetch", "prepare", "episodes", "table", "feature_net", "features")
@@ -182,9 +185,10 @@ def check_top_level(config: Mapping[str, Any]) -> None:
     threads = (config.get("compute") or {}).get("threads", 0)
     if not isinstance(threads, int) or threads < 0:
         raise ConfigError(f"compute.threads is {threads!r}; a whole number is needed, 0 for all cores.")
-    for name in config.get("search") or {}:
-        if name not in methods.names():
-            raise UnknownNameError("method in search:", name, methods.names())
+    for section, what, names in (("search", "method", methods.names()), ("oracle", "oracle", oracles.names())):
+        for name in config.get(section) or {}:
+            if name not in names:
+                raise UnknownNameError(f"{what} in {section}:", name, names)
 
 
 def machine_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -361,6 +365,38 @@ class Freezer:
                 yield f"score_{space}_{dataset}.json", self._file("score", dataset, score)
                 yield f"rate_{space}_{dataset}.json", self._file("rate", dataset, rate)
 
+    def database(self, source: str) -> dict[str, dict]:
+        """Knobs of the database whose tasks are made of the classes of `source`, and of the oracle it asks."""
+        of_database = self._section("database", DatabaseConfig, self._tags(source))
+        if of_database["space"] not in spaces.names():
+            raise UnknownNameError("space in database.space:", of_database["space"], spaces.names())
+        name = of_database["oracle"]
+        own = (self.config.get("oracle") or {}).get(name) or {}
+        knobs = self._section("oracle", oracles.get(name), self._tags(source), own, f"oracle.{name}")
+        return {"database": of_database, "oracle": knobs}
+
+    @functools.cached_property
+    def database_tables(self) -> dict[str, str]:
+        """Source -> space whose table of accuracies its database looks into. Raises ConfigError where there is none."""
+        found = {}
+        for source in self.datasets:
+            params = self.database(source)["database"]
+            if not oracles.get(params["oracle"]).needs_table:
+                continue
+            if params["space"] not in TABLES:
+                raise ConfigError(
+                    f"database.oracle is {params['oracle']}, but there is no table of accuracies of the space "
+                    f"{params['space']}, only of {', '.join(TABLES)}. Set database.space or database.oracle."
+                )
+            found[source] = params["space"]
+        return found
+
+    def database_files(self, source: str) -> Iterator[tuple[str, dict]]:
+        """(file name, content) of the database of a source."""
+        params = self.database(source)
+        entry = oracles.entry_of(params["database"]["oracle"])
+        yield f"database_{source}.json", self._file("database", source, params, family=entry)
+
     @functools.cached_property
     def files(self) -> dict[str, dict]:
         """Every frozen parameter file: name -> content."""
@@ -368,6 +404,7 @@ class Freezer:
         files = dict(self.card_files()) | dict(self.feature_files())
         for dataset in self.datasets:
             files.update(self.data_files(dataset))
+            files.update(self.database_files(dataset))
             for method in self.methods:
                 files.update(self.method_files(method, dataset))
         listed = classification(self.config)
