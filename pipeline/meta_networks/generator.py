@@ -56,7 +56,7 @@ class Generator(nn.Module):
             }
         )
 
-    def encode(self, features: Tensor, generator: torch.Generator | None) -> Tensor:
+    def encode(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Latent vectors (b nz) of data sets, from features (b n_classes n_images feature_dim).
 
         Without a generator they are the means, as for validation and for search; with one they are drawn from it.

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, linear
 
-from pipeline.meta_networks.messages import Messages
+from pipeline.meta_networks.vertices import Messages, VertexCell
 from pipeline.spaces.graph_form import GraphForm
 
 
@@ -19,7 +19,7 @@ class GraphDecoder(nn.Module):
         super().__init__()
         self.form = form
         self.begin = nn.Linear(nz, hs)
-        self.cell = nn.GRUCell(form.n_types, hs)
+        self.cell = VertexCell(form.n_types, hs)
         self.messages = Messages(hs, form.n_vertices)
         self.type_head = nn.Sequential(nn.Linear(hs, 2 * hs), nn.ReLU(), nn.Linear(2 * hs, form.n_types))
         self.edge_head = nn.Sequential(nn.Linear(2 * hs, 4 * hs), nn.ReLU(), nn.Linear(4 * hs, 1))
@@ -40,22 +40,22 @@ class GraphDecoder(nn.Module):
             GenotypeError for types of no architecture.
         """
         self.form.check(types)
-        kinds = self._kinds(types)
+        gates = self.cell.gates(types).unbind(1)
         final = [self._first_state(z)]
-        sources, targets, joined = [], [], []
-        sent = [self.messages(final[0], 0)]
+        sent, passed, places, joined = [self.messages(final[0], 0)], [], [], []
         for vertex in range(1, self.form.n_vertices):
             senders = self.form.predecessors[vertex]
             received = torch.stack([torch.zeros_like(sent[0]), *(sent[sender] for sender in senders)]).cumsum(0)
-            kind = kinds[:, vertex].expand(len(received), -1, -1)
-            states = self.cell(kind.flatten(0, 1), received.flatten(0, 1)).view_as(received)
+            states = self.cell(gates[vertex].expand(len(received), -1, -1), received)
             for source in reversed(range(vertex)):
-                sources.append(final[source])
-                targets.append(states[sum(sender > source for sender in senders)])
+                places.append((source, len(passed) + sum(sender > source for sender in senders)))
                 joined.append(source in senders)
+            passed += states.unbind()
             final.append(states[-1])
             sent.append(self.messages(final[-1], vertex))
-        edges = self._edge_logits(torch.stack(sources), torch.stack(targets))
+        sources, targets = torch.tensor(places, device=z.device).T
+        as_source, as_target = self._as_source(torch.stack(final[:-1])), self._as_target(torch.stack(passed))
+        edges = self._edge_logits(as_source[sources], as_target[targets])
         truth = edges.new_tensor(joined)[:, None].expand_as(edges)
         of_edges = binary_cross_entropy_with_logits(edges, truth, reduction="none").sum(0)
         logits = self.type_head(torch.stack(final[:-1], 1))
@@ -82,13 +82,13 @@ class GraphDecoder(nn.Module):
         types = torch.full((b, form.n_vertices), form.start, device=z.device)
         adjacency = torch.zeros(b, form.n_vertices, form.n_vertices, dtype=torch.bool, device=z.device)
         state = self._first_state(z)
-        states, sent = [state], [self.messages(state, 0)]
+        as_source, sent = [self._as_source(state)], [self.messages(state, 0)]
         is_open = torch.ones(b, dtype=torch.bool, device=z.device)
         for vertex in range(1, form.n_vertices):
             if vertex == form.n_vertices - 1:
                 kind = torch.full_like(types[:, 0], form.end)
             else:
-                kind = self._choose_type(states[-1], None if draws is None else draws[:, vertex, 0])
+                kind = self._choose_type(state, None if draws is None else draws[:, vertex, 0])
             types[:, vertex] = kind.where(is_open, form.start)
             ends = is_open & (kind == form.end)
             leads_nowhere = ~adjacency[:, :vertex].any(2)
@@ -96,27 +96,33 @@ class GraphDecoder(nn.Module):
             is_open &= ~ends
             if vertex == form.n_vertices - 1:
                 break
-            one = self._kinds(kind)
-            received = torch.zeros_like(sent[0])
-            state = self.cell(one, received)
+            gates = self.cell.gates(kind)
+            state, received = self.cell(gates, None), torch.zeros_like(sent[0])
             for source in reversed(range(vertex)):
-                logit = self._edge_logits(states[source], state)
+                logit = self._edge_logits(as_source[source], self._as_target(state))
                 joins = is_open & ((logit > 0) if draws is None else (draws[:, vertex, 1 + source] < logit.sigmoid()))
                 adjacency[:, source, vertex] |= joins
-                received = received + sent[source] * joins[:, None]
-                state = self.cell(one, received)
-            states.append(state)
+                if joins.any():
+                    received = torch.addcmul(received, sent[source], joins[:, None].to(received))
+                    state = self.cell(gates, received)
+            as_source.append(self._as_source(state))
             sent.append(self.messages(state, vertex))
         return types, adjacency
 
-    def _kinds(self, types: Tensor) -> Tensor:
-        return one_hot(types, self.form.n_types).to(self.begin.weight.dtype)
-
     def _first_state(self, z: Tensor) -> Tensor:
-        return self.cell(self._kinds(torch.full((len(z),), self.form.start, device=z.device)), self.begin(z).tanh())
+        kinds = torch.full((len(z),), self.form.start, device=z.device)
+        return self.cell(self.cell.gates(kinds), self.begin(z).tanh())
 
-    def _edge_logits(self, sources: Tensor, targets: Tensor) -> Tensor:
-        return self.edge_head(torch.cat([sources, targets], -1)).squeeze(-1)
+    def _as_source(self, states: Tensor) -> Tensor:
+        """The share of a source's state in the hidden layer of the edge head; computed once for all its edges."""
+        return linear(states, self.edge_head[0].weight[:, : states.shape[-1]], self.edge_head[0].bias)
+
+    def _as_target(self, states: Tensor) -> Tensor:
+        return linear(states, self.edge_head[0].weight[:, states.shape[-1] :])
+
+    def _edge_logits(self, as_source: Tensor, as_target: Tensor) -> Tensor:
+        _, activation, last = self.edge_head
+        return last(activation(as_source + as_target)).squeeze(-1)
 
     def _choose_type(self, states: Tensor, draws: Tensor | None) -> Tensor:
         logits = self.type_head(states)

@@ -38,7 +38,7 @@ class SelfAttention(nn.Module):
         # heads as contiguous batches: products of many small strided matrices are slow
         heads = torch.cat(self.project(items).chunk(3 * N_HEADS, -1))
         q, k, v = heads.chunk(3)
-        attention = torch.bmm(q, k.transpose(1, 2)).mul(self.scale).softmax(-1)
+        attention = torch.bmm(q, k.transpose(1, 2) * self.scale).softmax(-1)
         mixed = torch.cat(torch.baddbmm(q, attention, v).chunk(N_HEADS), -1)
         return mixed + self.output(mixed).relu()
 

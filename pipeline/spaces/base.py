@@ -115,6 +115,10 @@ class Space(ABC):
 
     def from_types(self, types: torch.Tensor) -> Any:
         """The genotype of such types (n_vertices,). Raises GenotypeError when they are no architecture."""
+        return self.all_from_types(types[None])[0]
+
+    def all_from_types(self, types: torch.Tensor) -> list[Any]:
+        """The genotypes of a batch of types (b n_vertices), as `from_types` gives them one by one."""
         self._encodes_nothing()
 
     def to_igraph(self, genotype: Any) -> "igraph.Graph":

@@ -65,8 +65,8 @@ class GraphForm:
         return matrix
 
     def check(self, types: Tensor) -> None:
-        """Raise GenotypeError unless `types` (..., n_vertices) is start, operations, end in whole numbers."""
-        if types.dtype != torch.long or types.ndim < 1 or types.shape[-1] != self.n_vertices:
+        """Raise GenotypeError unless `types` (b n_vertices) are start, operations, end in whole numbers."""
+        if types.dtype != torch.long or types.ndim != 2 or types.shape[1] != self.n_vertices:
             raise GenotypeError(
                 f"Types of vertices are whole numbers (torch.long), {self.n_vertices} a graph; "
                 f"got {types.dtype} of shape {tuple(types.shape)}."

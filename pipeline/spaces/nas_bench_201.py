@@ -191,12 +191,12 @@ class NasBench201(Space):
         kinds = [form.first_operation + self.operations.index(name) for name in names]
         return torch.tensor([form.start, *kinds, form.end])
 
-    def from_types(self, types: torch.Tensor) -> DenseGenotype:
-        """The cell of types (8,). Raises GenotypeError unless they are start, six operations, end."""
-        if types.ndim != 1:
-            raise GenotypeError(f"Types of one cell have the shape (8,); got {tuple(types.shape)}.")
+    def all_from_types(self, types: torch.Tensor) -> list[DenseGenotype]:
+        """The cells of types (b 8). Raises GenotypeError unless each are start, six operations, end."""
         self.graph_form.check(types)
-        return DenseGenotype(tuple(self.operations[kind - self.graph_form.first_operation] for kind in types[1:-1]))
+        first = self.graph_form.first_operation
+        rows = types[:, 1:-1].tolist()
+        return [DenseGenotype(tuple(self.operations[kind - first] for kind in row)) for row in rows]
 
     def full_mask(self) -> torch.Tensor:
         """Every operation but `none` active; boolean, shape (1, 6, 5)."""

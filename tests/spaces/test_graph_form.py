@@ -36,6 +36,7 @@ def test_all_cells_are_valid_and_have_types_of_their_own():
     types = torch.stack([SPACE.to_types(cell) for cell in SPACE.enumerate()])
     assert FORM.valid(types, FORM.adjacency().expand(len(types), -1, -1)).all()
     assert len(types.unique(dim=0)) == 15_625
+    assert SPACE.all_from_types(types) == list(SPACE.enumerate())
 
 
 def test_a_graph_of_igraph_is_directed_and_typed():
@@ -161,7 +162,8 @@ def test_a_space_that_encodes_nothing_says_which_does(name):
     for ask in (
         lambda: space.graph_form,
         lambda: space.to_types(None),
-        lambda: space.from_types(None),
+        lambda: space.from_types(torch.tensor(TYPES)),
+        lambda: space.all_from_types(torch.tensor([TYPES])),
         lambda: space.to_igraph(None),
         lambda: space.from_igraph(None),
         lambda: space.is_valid(torch.tensor(TYPES), FORM.adjacency()),

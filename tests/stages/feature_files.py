@@ -25,11 +25,8 @@ class Features:
 
     def __init__(self, folder: pathlib.Path, prepared: dict[str, pathlib.Path], source: str = "tiny", **knobs):
         self.folder, self.prepared, self.source = folder, prepared, source
-        self.weights, self.curve, self.facts = (
-            folder / "weights.safetensors",
-            folder / "curve.csv",
-            folder / "facts.json",
-        )
+        self.weights, self.curve = folder / "weights.safetensors", folder / "curve.csv"
+        self.facts = folder / "facts.json"
         write_json(folder / "build/machine.json", {"mirror": None, "device": "cpu", "threads": 1})
         self.params = frozen(folder, "feature_net", source, FeatureNetConfig, QUICK | knobs)
 
@@ -67,9 +64,8 @@ class Features:
 
 
 def frozen(folder, stage, dataset, cls, knobs, source=None) -> pathlib.Path:
-    params = {
-        "features": resolve(cls, knobs, ("laptop",), {*BUDGETS, "doublemnist", "omniglot", "tieredimagenet"}, "f")
-    }
+    known = {*BUDGETS, "doublemnist", "omniglot", "tieredimagenet"}
+    params = {"features": resolve(cls, knobs, ("laptop",), known, "features")}
     content = {"stage": stage, "dataset": dataset, "budget": None, "seed": 5, "params": params, "code": "0" * 64}
     write_json(folder / f"{stage}_{dataset}.json", content | ({"source": source} if source else {}))
     return folder / f"{stage}_{dataset}.json"

@@ -1,5 +1,6 @@
 """The feature-net stage: our own training, and published weights."""
 
+import dataclasses
 import json
 import random
 
@@ -39,16 +40,14 @@ def undisturbed(tiny, tmp_path_factory):
 
 
 def test_every_way_to_come_by_weights_is_a_choice_of_the_knob():
-    (choices,) = (
-        field.metadata["choices"] for field in FeatureNetConfig.__dataclass_fields__.values() if field.name == "weights"
-    )
-    assert set(choices) == set(WEIGHTS)
+    (knob,) = (field for field in dataclasses.fields(FeatureNetConfig) if field.name == "weights")
+    assert set(knob.metadata["choices"]) == set(WEIGHTS)
 
 
 def test_our_own_weights_are_those_of_torchvisions_network_and_say_that_they_stand_in(undisturbed, tiny):
     weights = load_file(undisturbed.weights)
     published = torchvision().models.resnet18(weights=None).state_dict()
-    assert {f"{name}" for name in published if not name.startswith("fc.")} == set(weights)
+    assert {name for name in published if not name.startswith("fc.")} == set(weights)
     assert all(weights[name].shape == published[name].shape for name in weights)
     facts, prepared = read_json(undisturbed.facts), PreparedSet.open(**tiny)
     assert facts["substitute"] and "substitute" in facts["label"] and "6 base classes of Tiny" in facts["label"]
@@ -123,9 +122,7 @@ def mirror(tmp_path, monkeypatch):
     return tmp_path / "mirror"
 
 
-def test_weights_of_imagenet_come_from_the_mirror_without_their_classifier_and_say_what_they_saw(
-    tiny, tmp_path, mirror
-):
+def test_weights_of_imagenet_come_from_the_mirror_without_classifier_and_say_what_they_saw(tiny, tmp_path, mirror):
     torch.manual_seed(3)
     published = torchvision().models.resnet18(weights=None).state_dict()
     # as in the official file, which is older than these counters
@@ -160,12 +157,6 @@ def test_where_imagenets_weights_cannot_be_had_the_substitute_is_named(tiny, tmp
     monkeypatch.setattr("pipeline.data.downloading.PATIENCE_SECONDS", 0.0)
     with pytest.raises(DownloadError) as error:
         Features(tmp_path, tiny, weights="imagenet").train()
-    told = str(error.value)
-    for wanted in (
-        FILE,
-        "f37072fd47e8",
-        str(mirror),
-        str(tmp_path / "torch/hub/checkpoints"),
-        "features.weights to own",
-    ):
+    told, cache = str(error.value), str(tmp_path / "torch/hub/checkpoints")
+    for wanted in (FILE, "f37072fd47e8", str(mirror), cache, "features.weights to own"):
         assert wanted in told

@@ -61,6 +61,9 @@ def test_every_job_of_every_budget_has_its_parameters(config, budget):
             names = {f"{stage}_{method}_{dataset}.json" for stage in ("search", "train", "evaluate", "compare")}
             assert names <= set(files)
     assert {content["budget"] for content in files.values() if content.get("budget")} == {budget}
+    assert {f"features_{dataset}_by_miniimagenet.json" for dataset in ("cifar10", "cifarfs")} <= set(files)
+    assert files["features_cifar10_by_miniimagenet.json"]["source"] == "miniimagenet"
+    assert "feature_net_miniimagenet.json" in files and "feature_net_cifar10.json" not in files
     for name in ("fetch_omniglot.json", "prepare_omniglot.json", "table_nas_bench_201.json"):
         assert files[name]["budget"] is None and files[name]["seed"] is None
 
@@ -137,6 +140,10 @@ def test_one_key_changes_the_parameters_of_just_the_jobs_that_use_it(config):
     assert {name.split("_")[0] for name in difference(before, after)} == {"train", "evaluate", "test"}
     after = Freezer(changed(config, "test", "batch_size", 70)).files
     assert {name.split("_")[0] for name in difference(before, after)} == {"test"}
+    after = Freezer(changed(config, "features", "epochs", 5)).files
+    assert difference(before, after) == {name for name in before if name.startswith("feature_net_")}
+    after = Freezer(changed(config, "features", "images_per_batch", 9)).files
+    assert difference(before, after) == {name for name in before if name.startswith("features_")}
 
 
 def test_a_row_of_another_budget_changes_nothing(config):
