@@ -4,8 +4,9 @@ A knob in params.yaml is either a value or a table whose keys are made of tags j
 
     lr: {laptop: 0.05, gpu: 0.05, paper: 0.02, paper/tieredimagenet: 0.01}
 
-Tags are the budget, the data set and `5cells`, `8cells` (the number of cells). A row applies when all its tags hold; of
-the rows that apply the one with most tags counts.
+Tags are the budget, the data set, its kind (`few_shot` or `classification`) and `5cells`, `8cells` (the number of
+cells). A row applies when all its tags hold; of the rows that apply the one with most tags counts, and of those with
+equally many the one that does not name the kind.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pipeline.core.errors import ConfigError, UnknownNameError
+from pipeline.core.types import KINDS
 
 CELLS = re.compile(r"\d+cells")
 BUDGETS = ("laptop", "gpu", "paper")
@@ -53,20 +55,24 @@ def is_table(value: Any) -> bool:
 
 
 def resolve_table(table: Mapping[str, Any], tags: Collection[str], where: str, known_tags: Collection[str]) -> Any:
-    """The row of a table by budget that applies under `tags`. Raises ConfigError for unknown tags, ties and gaps."""
-    best: list[tuple[int, str]] = []
+    """The row of a table by budget that applies under `tags`. Raises ConfigError for unknown tags, ties and gaps.
+
+    Args:
+        known_tags: the budgets, data sets and numbers of cells that there are; kinds are always known.
+    """
+    best: list[tuple[tuple[int, bool], str]] = []
     for key in table:
         parts = str(key).split("/")
         for part in parts:
-            if part not in known_tags:
-                named = [tag for tag in known_tags if not CELLS.fullmatch(tag)]
+            if part not in known_tags and part not in KINDS:
+                named = [*KINDS, *(tag for tag in known_tags if not CELLS.fullmatch(tag))]
                 raise UnknownNameError(f"tag in a row of {where}:", part, [*named, "5cells (any number of cells)"])
         if all(part in tags for part in parts):
-            best.append((len(parts), key))
+            best.append(((len(parts), KINDS.keys().isdisjoint(parts)), key))
     if not best:
         raise ConfigError(f"{where} has no value for {', '.join(sorted(tags))}; it has rows for {', '.join(table)}.")
-    most = max(count for count, _ in best)
-    winners = [key for count, key in best if count == most]
+    most = max(rank for rank, _ in best)
+    winners = [key for rank, key in best if rank == most]
     if len(winners) > 1:
         raise ConfigError(f"{where}: the rows {' and '.join(winners)} apply equally. Keep one of them.")
     return table[winners[0]]

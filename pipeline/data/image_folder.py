@@ -1,7 +1,9 @@
 """A folder of the user's own images, one sub-folder per class, or an archive of it.
 
-Where the top level is called train / val / test (or base / validation / novel), that is the class split; otherwise the
-classes are split at random by a seed.
+It is a few-shot set, or a classification set where its options say so. Where the top level of a few-shot set is called
+train / val / test (or base / validation / novel), that is the class split; otherwise the classes are split at random by
+a seed. Where the top level of a classification set is called train / test (besides perhaps val), that divides the
+images; otherwise those of every class are divided by a seed.
 """
 
 from __future__ import annotations
@@ -13,16 +15,17 @@ from collections.abc import Collection, Iterator, Mapping
 
 from pipeline.core.errors import ConfigError, DataError
 from pipeline.core.rng import numpy_stream
-from pipeline.core.types import SPLITS
+from pipeline.core.types import CLASSIFICATION, SPLITS
 from pipeline.data import DATASETS
-from pipeline.data.archives import Tree
+from pipeline.data.archives import Blob, Tree
 from pipeline.data.base import Dataset, Layout, Options, Record, Source, content_of
 from pipeline.data.common_layouts import image_files
+from pipeline.data.drawn_parts import part_to_test
 from pipeline.data.settings import FetchConfig
 
 SPLIT_WORDS = {"train": "base", "val": "validation", "test": "novel"} | {split: split for split in SPLITS}
 LEAST_CLASSES = {"base": 2, "validation": 1, "novel": 2}
-
+PART_WORDS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 NEEDED = (
     f"Needed are at least {LEAST_CLASSES['base']} base, {LEAST_CLASSES['validation']} validation and "
@@ -43,7 +46,7 @@ class ImageFolder(Dataset):
         folder = self.options.folder or FetchConfig()
         self.title, self.licence = folder.title, folder.licence
         self.native_size, self.duplicates = folder.image_size, folder.duplicates
-        self.folder = folder
+        self.folder, self.kind = folder, folder.kind
         self.source = Source(pathlib.PurePath(folder.path).name, folder.licence, folder="images", path=folder.path)
         self.layouts = (Layout("class folders", (self.source,)),)
 
@@ -52,6 +55,9 @@ class ImageFolder(Dataset):
         for name, blob in image_files(content_of(raw, self.source)):
             by_class[posixpath.dirname(name)].append((name, blob))
         classes = without_shared_folders(list(by_class), self.folder.path)
+        if self.kind == CLASSIFICATION:
+            yield from images_of_parts({classes[folder]: members for folder, members in by_class.items()}, self.folder)
+            return
         split_of = given_split(classes.values(), self.folder.path) or drawn_split(sorted(classes.values()), self.folder)
         for folder, members in by_class.items():
             place = classes[folder]
@@ -137,3 +143,28 @@ def too_few(counts: Mapping[str, int]) -> bool:
 
 def listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{split} {counts[split]}" for split in SPLITS)
+
+
+def images_of_parts(by_place: Mapping[str, list[tuple[str, Blob]]], folder: FetchConfig) -> Iterator[Record]:
+    """Images of a classification set, by the parts that the top level names or else drawn with the split seed.
+
+    Raises DataError when a part or a second class is missing, and when a class that is to be divided has one image.
+    """
+    parted = all("/" in place for place in by_place) and {place.split("/")[0] for place in by_place} <= set(PART_WORDS)
+    if parted:
+        tops = {place.split("/")[0]: PART_WORDS[place.split("/")[0]] for place in by_place}
+        missing = [word for word in ("train", "test") if word not in tops.values()]
+        if missing:
+            raise DataError(
+                f"The folders {', '.join(sorted(tops))} of {folder.path} divide the images, but there is no folder "
+                f"'{missing[0]}'. Add it, or put the class folders directly into {folder.path} to have their images "
+                "divided by a seed."
+            )
+    names = {place: place.partition("/")[2] if parted else place for place in by_place}
+    if len(set(names.values())) < 2:
+        raise DataError(f"{folder.path} has one class, '{min(names.values())}'; a data set needs two or more.")
+    for place, members in by_place.items():
+        tested = set() if parted else part_to_test(place, dict(members), folder.test_fraction, folder.split_seed)
+        for name, blob in members:
+            drawn = "test" if name in tested else "train"
+            yield Record(names[place], tops[place.split("/")[0]] if parted else drawn, name, blob)

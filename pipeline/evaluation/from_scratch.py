@@ -3,7 +3,8 @@
 On few-shot sets the recipe of RFS (Tian et al., ECCV 2020) as MetaNTK-NAS uses it: cross entropy over all base classes,
 SGD with momentum, random crop, jitter and flip, drop path that grows with the epochs. On classification sets that of
 DARTS (Liu et al., ICLR 2019): besides, cutout, an auxiliary classifier, clipped gradients, and on ImageNet label
-smoothing and a warm-up. No model selection: the weights of the last epoch are the ones tested.
+smoothing and a warm-up; or that of MetaD2A (Lee et al., ICLR 2021): Nesterov's momentum, images as they are. No model
+selection: the weights of the last epoch are the ones tested.
 
 Every draw comes from a stream named by the run's seed and the epoch, so an epoch is a function of its number and of the
 state before it: resuming from the last whole epoch gives what an undisturbed run gives.
@@ -68,7 +69,11 @@ def optimiser_of(network: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
         betas = (config.momentum, 0.999)
         return torch.optim.Adam(network.parameters(), config.learning_rate, betas, weight_decay=config.weight_decay)
     return torch.optim.SGD(
-        network.parameters(), config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+        network.parameters(),
+        config.learning_rate,
+        momentum=config.momentum,
+        nesterov=config.nesterov and config.momentum > 0,
+        weight_decay=config.weight_decay,
     )
 
 

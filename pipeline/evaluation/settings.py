@@ -1,7 +1,8 @@
 """Knobs of the networks that are trained from scratch, of their training and of their tests.
 
 The `paper` rows are the recipe of MetaNTK-NAS (Wang et al., 2022), which follows RFS (Tian et al., ECCV 2020); those of
-CIFAR-10, CIFAR-100 and ImageNet are that of DARTS (Liu et al., ICLR 2019) as TE-NAS and TEG-NAS use it. See
+CIFAR-10, CIFAR-100 and ImageNet are that of DARTS (Liu et al., ICLR 2019) as TE-NAS and TEG-NAS use it; those of all
+other classification sets are the recipe with which MetaD2A (Lee et al., ICLR 2021) trains cells of NAS-Bench-201. See
 docs/training.md.
 """
 
@@ -14,12 +15,20 @@ from pipeline.core.config import BUDGETS, knob
 CIFAR, IMAGENET = ("cifar10", "cifar100"), ("imagenet",)
 # nobody published a recipe for training from scratch on ImageNet16-120 in these spaces; it gets that of CIFAR
 SMALL = (*CIFAR, "imagenet16")
-CLASSIFICATION_SETS = (*SMALL, *IMAGENET)
+DARTS_SETS = (*SMALL, *IMAGENET)
+# rows of a data set go before those of its kind
+CLASSIFICATION = ("classification",)
+CHARACTERS = ("doublemnist", "omniglot")
 
 
 def rows(names: tuple[str, ...], **by_budget: Any) -> Mapping[str, Any]:
-    """Rows of a table by budget that hold for the data sets `names` alone."""
+    """Rows of a table by budget that hold for the data sets, or the kind, `names` alone."""
     return {f"{budget}/{name}": value for budget, value in by_budget.items() for name in names}
+
+
+def always(value: Any) -> Mapping[str, Any]:
+    """The same value in every budget."""
+    return dict.fromkeys(BUDGETS, value)
 
 
 @dataclass(frozen=True)
@@ -27,13 +36,23 @@ class NetworkConfig:
     """The network that stands on a genotype, in the final training."""
 
     channels: int = knob(
-        {"laptop": 16, "gpu": 48, "paper": 48, **rows(SMALL, gpu=36, paper=36)}, "channels of the first cells", low=1
+        {
+            "laptop": 16,
+            "gpu": 48,
+            "paper": 48,
+            **rows(CLASSIFICATION, gpu=16, paper=16),
+            **rows(SMALL, gpu=36, paper=36),
+            **rows(IMAGENET, gpu=48, paper=48),
+        },
+        "channels of the first cells",
+        low=1,
     )
     n_cells: int = knob(
         {
             "laptop": 5,
             "gpu": 5,
             "paper": 5,
+            **rows(CLASSIFICATION, gpu=15, paper=15),
             **rows(SMALL, gpu=20, paper=20),
             **rows(IMAGENET, gpu=14, paper=14),
         },
@@ -74,11 +93,20 @@ class TrainConfig:
             "laptop/cifar100": 2,
             "laptop/imagenet16": 4,
             "laptop/imagenet": 1,
+            "laptop/imagenet32": 2,
+            "laptop/classification": 20,
+            "laptop/mnist": 8,
+            "laptop/svhn": 12,
+            "laptop/aircraft": 12,
             "gpu": 50,
-            "gpu/tieredimagenet": 15,
+            **rows(("tieredimagenet", "imagenet32"), gpu=15, paper=60),
+            **rows(CLASSIFICATION, gpu=100),
+            "gpu/mnist": 20,
+            **rows(SMALL, gpu=50),
             **rows(IMAGENET, gpu=10),
             "paper": 100,
-            "paper/tieredimagenet": 60,
+            **rows(CLASSIFICATION, paper=200),
+            "paper/mnist": 50,
             **rows(SMALL, paper=600),
             **rows(IMAGENET, paper=250),
         },
@@ -93,9 +121,11 @@ class TrainConfig:
             "paper/8cells": 40,
             "paper/tieredimagenet": 64,
             "paper/tieredimagenet/8cells": 56,
-            **rows(SMALL, gpu=256, paper=96),
+            **rows(CLASSIFICATION, gpu=256, paper=256),
+            **rows(SMALL, paper=96),
             **rows(IMAGENET, gpu=768, paper=768),
             # another number of cells is no other recipe here
+            "paper/classification/8cells": 256,
             **{f"paper/{name}/8cells": 96 for name in SMALL},
             **{f"paper/{name}/8cells": 768 for name in IMAGENET},
         },
@@ -108,7 +138,8 @@ class TrainConfig:
             "gpu": 0.05,
             "paper": 0.02,
             "paper/tieredimagenet": 0.01,
-            **rows(SMALL, gpu=0.1, paper=0.025),
+            **rows(CLASSIFICATION, gpu=0.1, paper=0.1),
+            **rows(SMALL, paper=0.025),
             **rows(IMAGENET, gpu=0.5, paper=0.5),
         },
         "learning rate at the start (step, cosine) or at its peak (one_cycle)",
@@ -119,7 +150,7 @@ class TrainConfig:
             "laptop": "one_cycle",
             "gpu": "one_cycle",
             "paper": "step",
-            **rows(CLASSIFICATION_SETS, gpu="cosine", paper="cosine"),
+            **rows(CLASSIFICATION, gpu="cosine", paper="cosine"),
         },
         "how the learning rate falls",
         choices=("step", "cosine", "one_cycle"),
@@ -135,7 +166,7 @@ class TrainConfig:
             "gpu": (),
             "paper": (60, 80),
             "paper/tieredimagenet": (30, 40, 50),
-            **rows(CLASSIFICATION_SETS, paper=()),
+            **rows(CLASSIFICATION, paper=()),
         },
         "step schedule: epochs after which the learning rate is multiplied by decay",
         low=1,
@@ -143,13 +174,17 @@ class TrainConfig:
     )
     decay: float = knob(0.1, "step schedule: factor at each milestone", low=0, high=1)
     floor: float = knob(
-        {"laptop": 1e-3, "gpu": 1e-3, "paper": 1e-3, **rows(CLASSIFICATION_SETS, gpu=0.0, paper=0.0)},
+        {"laptop": 1e-3, "gpu": 1e-3, "paper": 1e-3, **rows(CLASSIFICATION, gpu=0.0, paper=0.0)},
         "cosine schedule: the fraction of the learning rate that it falls to",
         low=0,
         high=1,
     )
     optimiser: str = knob("sgd", "rule of the weight updates", choices=("sgd", "adam"))
     momentum: float = knob(0.9, "momentum of sgd, first beta of adam", low=0, high=1)
+    nesterov: bool = knob(
+        {**always(False), **rows(CLASSIFICATION, gpu=True, paper=True), **rows(DARTS_SETS, gpu=False, paper=False)},
+        "sgd looks one step of momentum ahead",
+    )
     weight_decay: float = knob(
         {
             "laptop": 5e-4,
@@ -162,7 +197,7 @@ class TrainConfig:
         low=0,
     )
     clip_norm: float = knob(
-        {"laptop": 0.0, "gpu": 0.0, "paper": 0.0, **rows(CLASSIFICATION_SETS, gpu=5.0, paper=5.0)},
+        {"laptop": 0.0, "gpu": 0.0, "paper": 0.0, **rows(DARTS_SETS, gpu=5.0, paper=5.0)},
         "longest gradient, all weights together; a longer one is shortened to it; 0 for no limit",
         low=0,
     )
@@ -173,7 +208,7 @@ class TrainConfig:
         high=1,
     )
     auxiliary_weight: float = knob(
-        {"laptop": 0.0, "gpu": 0.0, "paper": 0.0, **rows(CLASSIFICATION_SETS, gpu=0.4, paper=0.4)},
+        {"laptop": 0.0, "gpu": 0.0, "paper": 0.0, **rows(DARTS_SETS, gpu=0.4, paper=0.4)},
         "stack of cells: weight of the loss of an auxiliary classifier at two thirds of the depth; 0 for none",
         low=0,
     )
@@ -183,15 +218,21 @@ class TrainConfig:
             "gpu": 0.1,
             "paper": 0.2,
             "paper/tieredimagenet": 0.1,
-            **rows(SMALL, paper=0.3),
-            **rows(IMAGENET, gpu=0.0, paper=0.0),
+            **rows(CLASSIFICATION, gpu=0.0, paper=0.0),
+            **rows(SMALL, gpu=0.1, paper=0.3),
         },
         "drop path: probability in the last epoch; it grows linearly with the epochs",
         low=0,
         high=1,
     )
     pad: int | None = knob(
-        None, "random crop: border added around an image; null is 8 from 64 pixels on and 4 below", low=0
+        {
+            **always(None),
+            **rows(CLASSIFICATION, laptop=0, gpu=0, paper=0),
+            **rows(DARTS_SETS, laptop=None, gpu=None, paper=None),
+        },
+        "random crop: border added around an image; null is 8 from 64 pixels on and 4 below",
+        low=0,
     )
     crop_scale: float = knob(
         {"laptop": 1.0, "gpu": 1.0, "paper": 1.0, **rows(IMAGENET, laptop=0.35, gpu=0.25, paper=0.08)},
@@ -200,7 +241,11 @@ class TrainConfig:
         high=1,
     )
     jitter: float = knob(
-        {"laptop": 0.4, "gpu": 0.4, "paper": 0.4, **rows(SMALL, laptop=0.0, gpu=0.0, paper=0.0)},
+        {
+            **always(0.4),
+            **rows(CLASSIFICATION, laptop=0.0, gpu=0.0, paper=0.0),
+            **rows(IMAGENET, laptop=0.4, gpu=0.4, paper=0.4),
+        },
         "strength of brightness, contrast and saturation jitter",
         low=0,
         high=1,
@@ -218,10 +263,10 @@ class TrainConfig:
     )
     flip: bool = knob(
         {
-            "laptop": True,
-            "gpu": True,
-            "paper": True,
-            **{f"{budget}/{name}": False for budget in ("laptop", "gpu") for name in ("doublemnist", "omniglot")},
+            **always(True),
+            **rows(CHARACTERS, laptop=False, gpu=False),
+            **rows(CLASSIFICATION, laptop=False, gpu=False, paper=False),
+            **rows(DARTS_SETS, laptop=True, gpu=True, paper=True),
         },
         "random horizontal flip; characters have none, except in the paper's recipe",
     )

@@ -11,13 +11,13 @@ TABULAR_SETS = ("cifar10", "cifar100", "imagenet16")
 
 
 def by_dataset(value: Any, rows: Mapping[str, Any], budgets: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The table of a knob that is `value` (or one of `budgets`) but for the data sets that `rows` names."""
+    """The table of a knob that is `value` (or one of `budgets`) but for the data sets, or kinds, that `rows` names."""
     table = dict(budgets or dict.fromkeys(BUDGETS, value))
     return table | {f"{budget}/{dataset}": row for dataset, row in rows.items() for budget in BUDGETS}
 
 
-SPACE_BY_DATASET = by_dataset("darts_fewshot", dict.fromkeys(TABULAR_SETS, "nas_bench_201") | {"imagenet": "darts"})
-"""NAS-Bench-201 where its accuracies are published, the space of DARTS on ImageNet, MetaNTK-NAS's for few-shot sets."""
+SPACE_BY_DATASET = by_dataset("darts_fewshot", {"classification": "nas_bench_201", "imagenet": "darts"})
+"""NAS-Bench-201 on classification sets, the space of DARTS on ImageNet, MetaNTK-NAS's for few-shot sets."""
 
 
 CONTROL_BY_DATASET = by_dataset(False, dict.fromkeys(TABULAR_SETS, True))

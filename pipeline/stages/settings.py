@@ -19,7 +19,7 @@ from pipeline.core.artifacts import digest, read_json, sha256
 from pipeline.core.code import PACKAGE, CodeIndex
 from pipeline.core.config import BUDGETS, build, resolve
 from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError
-from pipeline.core.types import FEW_SHOT
+from pipeline.core.types import CLASSIFICATION, FEW_SHOT, KINDS
 from pipeline.data.fetching import folder_sizes
 from pipeline.data.published_tables import TABLES
 from pipeline.data.settings import FetchConfig, PrepareConfig
@@ -44,6 +44,8 @@ CODE_CACHE = pathlib.Path("build/code.json")
 CONTROL = "random"
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 FOLDER_FAMILY = "image_folder"
+# options of a folder that are about one kind of data set
+ONLY_FOR = {FEW_SHOT: ("base", "validation", "novel"), CLASSIFICATION: ("test_fraction",)}
 TOP_LEVEL = (
     "budget", "seed", "grid", "classification", "compute", "data", "prepare", "episodes", "features", "network",
     "search", "train", "evaluate", "test", "score", "rate", "database", "oracle",
@@ -106,11 +108,33 @@ def folders(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     for name, options in named.items():
         if not re.fullmatch(r"[a-z][a-z0-9]*", str(name)):
             raise ConfigError(f"data.folders.{name}: a name is made of small letters and digits, letters first.")
-        if name in data.names():
-            raise ConfigError(f"data.folders.{name}: that is the name of a known data set. Choose another.")
+        if name in (*data.names(), *BUDGETS, *KINDS):
+            raise ConfigError(
+                f"data.folders.{name}: that is the name of a known data set, of a budget or of a kind. Choose another."
+            )
         if not isinstance(options, Mapping):
             raise ConfigError(f"data.folders.{name} must be options such as {{path: /pictures/birds}}.")
+        check_kind(name, options)
     return dict(named)
+
+
+def check_kind(name: str, options: Mapping[str, Any]) -> None:
+    """Raises ConfigError or UnknownNameError unless the folder's kind is known and its options are about that kind."""
+    kind = folder_kind(options)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise UnknownNameError(f"kind in data.folders.{name}:", kind, KINDS)
+    for other, only in ONLY_FOR.items():
+        foreign = [option for option in only if option in options]
+        if foreign and other != kind:
+            raise ConfigError(
+                f"data.folders.{name}: {foreign[0]} is for folders of the kind {other}, but this one is of the kind "
+                f"{kind}. Take the option away, or set kind: {other}."
+            )
+
+
+def folder_kind(options: Mapping[str, Any]) -> Any:
+    """The kind of data set that a folder's options ask for, as they name it."""
+    return options.get("kind", FEW_SHOT)
 
 
 def known_datasets(config: Mapping[str, Any]) -> list[str]:
@@ -136,7 +160,7 @@ def classification(config: Mapping[str, Any]) -> dict[str, list[str]]:
     """
     tables = list(TABLES)
     known = {
-        "datasets": [name for name in known_datasets(config) if name not in folders(config)],
+        "datasets": known_datasets(config),
         "tables": tables,
         "looked_up": methods.names(),
         "trained": methods.names(),
@@ -236,18 +260,21 @@ class Freezer:
         return resolve(cls, section, tags, known, where or name)
 
     def _tags(self, dataset: str) -> tuple[str, ...]:
-        """The budget, the data set and the number of cells that its network has."""
-        return (self.config["budget"], dataset, f"{self.n_cells(dataset)}cells")
+        """The budget, the data set, its kind and the number of cells that its network has."""
+        return (*self._tags_without_cells(dataset), f"{self.n_cells(dataset)}cells")
+
+    def _tags_without_cells(self, dataset: str) -> tuple[str, ...]:
+        return (self.config["budget"], dataset, self.data_kind(dataset))
 
     def n_cells(self, dataset: str) -> int:
         """Cells of the networks for a data set. Raises ConfigError when that depends on itself."""
         if dataset not in self._n_cells:
-            tags = (self.config["budget"], dataset)
+            tags = self._tags_without_cells(dataset)
             n_cells = self._section("network", NetworkConfig, tags)["n_cells"]
             if self._section("network", NetworkConfig, (*tags, f"{n_cells}cells"))["n_cells"] != n_cells:
                 raise ConfigError(
                     f"network.n_cells has a row for {n_cells}cells, that is, it depends on itself. Let its rows name "
-                    "budgets and data sets only."
+                    "budgets, data sets and kinds only."
                 )
             self._n_cells[dataset] = n_cells
         return self._n_cells[dataset]
@@ -297,8 +324,8 @@ class Freezer:
         return read_json(frozen)["params"].get("content") if frozen.exists() else None
 
     def data_kind(self, dataset: str) -> str:
-        """The kind of a data set; a user's folders are few-shot sets."""
-        return data.kind_of(FOLDER_FAMILY if dataset in self.folders else dataset)
+        """The kind of a data set, a key of `pipeline.core.types.KINDS`."""
+        return folder_kind(self.folders[dataset]) if dataset in self.folders else data.kind_of(dataset)
 
     @functools.cached_property
     def sources(self) -> list[str]:

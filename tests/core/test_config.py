@@ -39,6 +39,23 @@ def test_the_row_with_most_tags_counts():
     assert settle({}, "paper", "mini", "8cells")["rate"] == 0.5
 
 
+def test_a_row_of_a_data_set_goes_before_one_of_its_kind_and_that_before_the_budgets_alone():
+    rate = {
+        "laptop": 1,
+        "laptop/few_shot": 2,
+        "laptop/mini": 3,
+        "laptop/classification": 4,
+        "laptop/few_shot/5cells": 5,
+    }
+    assert settle({"rate": rate}, "laptop", "mini", "few_shot")["rate"] == 3
+    assert settle({"rate": rate}, "laptop", "tiered", "few_shot")["rate"] == 2
+    assert settle({"rate": rate}, "laptop", "tiered", "classification")["rate"] == 4
+    assert settle({"rate": rate}, "laptop", "mini", "few_shot", "5cells")["rate"] == 5
+    assert settle({"rate": rate}, "laptop", "mini")["rate"] == 3
+    with pytest.raises(ConfigError, match="laptop/few_shot and few_shot/laptop apply equally"):
+        settle({"rate": {"laptop/few_shot": 1, "few_shot/laptop": 2}}, "laptop", "few_shot")
+
+
 def test_two_rows_that_apply_equally_are_refused_by_name():
     with pytest.raises(ConfigError, match="paper/tiered and paper/8cells apply equally"):
         settle({}, "paper", "tiered", "8cells")

@@ -14,7 +14,7 @@ from pipeline.core.types import KINDS, SPLITS
 from pipeline.data import DATASETS, get, kind_of, names
 from pipeline.data.base import SPLIT_LISTS, read_split
 from pipeline.data.preparing import FEW
-from tests.data.tiny_sources import BUILDERS, PER_CLASS, made, make_mirror, vouch
+from tests.data.tiny_sources import BUILDERS, PER_BREED, PER_CLASS, made, make_mirror, vouch
 
 MANIFEST_KEYS = {
     "dataset", "kind", "title", "licence", "official", "sources", "image_size", "channels", "n_images", "classes",
@@ -31,7 +31,13 @@ SIZES = {
     "cifar100": (100, 100),
     "imagenet16": (120, 120),
     "imagenet": (1000, 1000),
+    "mnist": (10, 10),
+    "svhn": (10, 10),
+    "aircraft": (30, 30),
+    "pets": (37, 37),
+    "imagenet32": (600, 200, 200),
 }
+STAND_INS = {("imagenet32", "stand-in"): (120, 40, 40)}
 
 
 @pytest.mark.parametrize("name", names())
@@ -125,8 +131,9 @@ def test_every_layout_becomes_a_whole_prepared_set(name, layout, tmp_path):
     check_classes(prepared)
     assert prepared.manifest["layout"] == layout
     assert prepared.manifest["official"] is False
-    assert tuple(map(prepared.n_classes, prepared.split_classes)) == SIZES[name]
-    assert len(prepared.images) == PER_CLASS * sum(SIZES[name])
+    sizes = STAND_INS.get((name, layout), SIZES[name])
+    assert tuple(map(prepared.n_classes, prepared.split_classes)) == sizes
+    assert len(prepared.images) == (PER_BREED * sizes[0] if name == "pets" else PER_CLASS * sum(sizes))
 
 
 def test_the_default_and_a_users_folder_keep_the_same_promises(doublemnist, folder_set):

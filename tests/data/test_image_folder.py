@@ -5,6 +5,7 @@ import pytest
 from pipeline.core.errors import ConfigError, DataError
 from pipeline.core.types import SPLITS
 from pipeline.data.settings import FetchConfig, PrepareConfig
+from tests.data.test_battery import check_classes, check_prepared
 from tests.data.tiny_sources import encoded, folder_files, made, made_folder, picture, write, write_tar, write_zip
 
 KNOBS = PrepareConfig(max_image_size=8, min_images_per_class=2)
@@ -132,3 +133,87 @@ def test_an_image_in_two_splits_is_refused_unless_reported(tmp_path):
     checks = made(tmp_path, "mine", knobs=KNOBS, spec=spec).manifest["checks"]
     assert checks["duplicates_across_splits"]["count"] == 4
     assert checks["duplicates_within_splits"] == 9
+
+
+def classified(tmp_path, files=None, **options):
+    """The prepared set of a folder of the kind classification."""
+    for name, content in (files or folder_files()).items():
+        write(tmp_path / "pictures" / name, content)
+    spec = FetchConfig(path=str(tmp_path / "pictures"), kind="classification", **options)
+    return made(tmp_path, "mine", knobs=KNOBS, spec=spec)
+
+
+def sources(prepared, folder) -> dict[str, set[str]]:
+    """Split -> names of its images' files."""
+    lines = [line.split(",") for line in (folder / "mine.index.csv").read_text().splitlines()[1:]]
+    return {split: {line[3] for line in lines if line[2] == split} for split in prepared.split_classes}
+
+
+def test_a_folder_for_classification_has_all_classes_in_both_parts(tmp_path):
+    prepared = classified(tmp_path, test_fraction=0.34)
+    check_prepared(prepared, "mine")
+    check_classes(prepared)
+    assert prepared.kind == "classification" and prepared.class_names == [f"class{c:02d}" for c in range(12)]
+    for label in range(12):
+        assert (len(prepared.rows_of(label, "train")), len(prepared.rows_of(label, "test"))) == (4, 2)
+
+
+def test_parts_are_drawn_by_the_seed(tmp_path):
+    drawn = [
+        sources(classified(tmp_path / str(i), test_fraction=0.34, split_seed=seed), tmp_path / str(i))["test"]
+        for i, seed in enumerate((0, 0, 1))
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_folders_named_train_and_test_divide_the_images(tmp_path):
+    files = folder_files(3, per_class=9)
+    part = {0: "train", 1: "test", 2: "val"}
+    divided = {f"{part[int(name[8]) % 3]}/{name}": content for name, content in files.items()}
+    prepared = classified(tmp_path, divided)
+    assert prepared.class_names == ["class00", "class01", "class02"]
+    assert {split: prepared.n_classes(split) for split in prepared.split_classes} == {
+        "train": 3, "validation": 3, "test": 3
+    }  # fmt: skip
+    found = sources(prepared, tmp_path)
+    assert found["test"] == {name for name in divided if name.startswith("test/")}
+    assert found["validation"] == {name for name in divided if name.startswith("val/")}
+
+
+def test_a_part_without_its_counterpart_is_refused(tmp_path):
+    files = {f"{top}/{name}": content for top in ("train", "val") for name, content in folder_files(3).items()}
+    with pytest.raises(DataError, match=r"train, val of .* there is no folder 'test'"):
+        classified(tmp_path, files)
+
+
+def test_a_class_that_one_part_lacks_is_refused(tmp_path):
+    files = {f"train/{name}": content for name, content in folder_files(3).items()}
+    files |= {f"test/{name}": content for name, content in folder_files(2, channels=1).items()}
+    with pytest.raises(DataError, match="no image in the test split, e.g. 'class02'"):
+        classified(tmp_path, files)
+
+
+def test_one_class_is_no_data_set(tmp_path):
+    files = {f"{top}/owl/{i}.png": encoded(picture(top, i)) for top in ("train", "test") for i in range(3)}
+    with pytest.raises(DataError, match="has one class, 'owl'"):
+        classified(tmp_path, files)
+
+
+def test_a_class_with_too_few_images_to_test_on_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"12 classes have fewer than 2 images: 'class00' \(test 1\)"):
+        classified(tmp_path, test_fraction=0.1)
+
+
+def test_an_image_to_train_on_and_to_test_on_is_refused_unless_reported(tmp_path):
+    files = {f"{top}/class{c}/{i}.png": encoded(picture(top, c, i)) for top in ("train", "test") for c in (1, 2)
+             for i in range(3)}  # fmt: skip
+    files["test/class1/copy.png"] = files["train/class1/0.png"]
+    with pytest.raises(DataError, match=r"1 image lies in two splits:\n  train/class1/0.png = test/class1/copy.png"):
+        classified(tmp_path / "a", files)
+    checks = classified(tmp_path / "b", files, duplicates="report").manifest["checks"]
+    assert checks["duplicates_across_splits"]["count"] == 1
+
+
+def test_the_same_folder_is_a_few_shot_set_unless_it_asks(tmp_path, folder_set):
+    assert folder_set.kind == "few_shot"
+    assert classified(tmp_path, test_fraction=0.34).digest != folder_set.digest

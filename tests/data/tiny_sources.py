@@ -1,18 +1,23 @@
 """Small stand-ins for every data set's files, in every accepted layout, as a mirror would hold them."""
 
 import csv
+import gzip
 import hashlib
 import io
+import itertools
 import pathlib
 import pickle
+import struct
 import tarfile
 import zipfile
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 from pipeline.core.types import SPLITS
-from pipeline.data import get
+from pipeline.data import get, imagenet32, mnist, pets, svhn
+from pipeline.data.aircraft import ARCHIVE
 from pipeline.data.base import Options, read_split
 from pipeline.data.cifar import CIFAR10, CIFAR100, Archive
 from pipeline.data.fetching import fetch
@@ -237,6 +242,120 @@ def omniglot(mirror: pathlib.Path) -> None:
         write_zip(mirror / f"omniglot/{part}.zip", files)
 
 
+def idx(values: np.ndarray) -> bytes:
+    """A gzipped idx file of bytes."""
+    head = bytes((0, 0, 8, values.ndim)) + struct.pack(f">{values.ndim}I", *values.shape)
+    return gzip.compress(head + values.astype(np.uint8).tobytes())
+
+
+def mnist_files(mirror: pathlib.Path, per_class: int = PER_CLASS) -> None:
+    for split, (images, labels) in mnist.FILES_OF.items():
+        rows = [(digit, split, number) for number in range(per_class) for digit in range(10)]
+        pixels = np.stack([picture("mnist", *row, side=28, channels=1) for row in rows])
+        write(mirror / "mnist" / images.name, idx(pixels))
+        write(mirror / "mnist" / labels.name, idx(np.array([digit for digit, *_ in rows])))
+
+
+def svhn_file(rows) -> bytes:
+    """A MATLAB file of X and y of the (label, number) in `rows`."""
+    file = io.BytesIO()
+    images = np.stack([picture("svhn", *row, side=32) for row in rows], axis=-1)
+    savemat(file, {"X": images, "y": np.array([[label] for label, *_ in rows], dtype=np.uint8)}, do_compression=True)
+    return file.getvalue()
+
+
+def svhn_files(mirror: pathlib.Path) -> None:
+    for split, source in svhn.FILE_OF.items():
+        rows = [(label, split, number) for number in range(PER_CLASS) for label in range(1, 11)]
+        write(mirror / "svhn" / source.name, svhn_file(rows))
+
+
+MANUFACTURERS = [f"Maker {number}" for number in range(29)] + ["Boeing"]
+
+
+def aircraft_files(per_class: int = PER_CLASS) -> dict[str, bytes]:
+    """The files of the archive, by their names inside its folder; images and lists of variants lie there too."""
+    files = {"data/manufacturers.txt": "\n".join(MANUFACTURERS).encode() + b"\n", "README.md": b"# FGVC-Aircraft\n"}
+    numbers = itertools.count(34309)
+    for word in ("trainval", "test"):
+        lines = []
+        for maker in MANUFACTURERS:
+            for _ in range(per_class):
+                image = f"{next(numbers):07d}"
+                lines.append(f"{image} {maker}\n")
+                files[f"data/images/{image}.jpg"] = encoded(picture("aircraft", image), "JPEG")
+        files[f"data/images_manufacturer_{word}.txt"] = "".join(lines).encode()
+        files[f"data/images_variant_{word}.txt"] = b"0034309 707-320\n"
+    return files
+
+
+def aircraft(mirror: pathlib.Path) -> None:
+    files = {f"{ARCHIVE.folder}/{name}": content for name, content in aircraft_files().items()}
+    write_tar(mirror / "aircraft" / ARCHIVE.name, files, "w:gz")
+
+
+PER_BREED = 5 * PER_CLASS
+BREEDS = [f"Breed_{number:02d}" for number in range(36)] + ["Abyssinian"]
+
+
+def pets_archives(mirror: pathlib.Path, per_class: int = PER_BREED) -> None:
+    """Images named after their breeds, and lists that give every other image to training."""
+    images, lists = {}, {"list.txt": b"#Image CLASS-ID SPECIES BREED ID\n"}
+    for word, first in (("trainval", 0), ("test", 1)):
+        names = [(breed, number) for breed in BREEDS for number in range(first, per_class, 2)]
+        lists[f"{word}.txt"] = "".join(f"{breed}_{number + 1} 1 1 1\n" for breed, number in names).encode()
+    for breed, number in itertools.product(BREEDS, range(per_class)):
+        images[f"images/{breed}_{number + 1}.jpg"] = encoded(picture("pets", breed, number), "JPEG")
+    images["images/Abyssinian_101.mat"] = b"some images have a second form"
+    write_tar(mirror / "pets" / pets.IMAGES.name, images, "w:gz")
+    lists = {f"annotations/{name}": content for name, content in lists.items()}
+    write_tar(mirror / "pets" / pets.LISTS.name, lists, "w:gz")
+
+
+def pets_folders(mirror: pathlib.Path, per_class: int = PER_BREED) -> None:
+    files = {
+        f"pets/{breed}/{number:03d}.jpg": encoded(picture("pets", breed, number), "JPEG")
+        for breed, number in itertools.product(BREEDS, range(per_class))
+    }
+    write_tar(mirror / pets.FOLDERS.name, files)
+
+
+def imagenet32_files() -> dict[str, bytes]:
+    """The ten pickles: of every class one image in the first five, the others in the last five."""
+    rows = [(label, number) for number in range(PER_CLASS) for label in range(1, 1001)]
+    files, per_file = {}, len(rows) // len(imagenet32.BATCHES)
+    for i, name in enumerate(imagenet32.BATCHES):
+        own = rows[i * per_file : (i + 1) * per_file]
+        data = np.stack([picture("imagenet32", *row, side=32).transpose(2, 0, 1).reshape(-1) for row in own])
+        content = {"data": data, "labels": [label for label, _ in own], "mean": data.mean(axis=0)}
+        files[name] = pickle.dumps(content, protocol=2)
+    return files
+
+
+def imagenet32_pickles(mirror: pathlib.Path) -> None:
+    for name, content in imagenet32_files().items():
+        write(mirror / "imagenet32" / name, content)
+
+
+def imagenet32_archive(mirror: pathlib.Path) -> None:
+    archive = imagenet32.ARCHIVE
+    files = {f"{archive.folder}/{name}": content for name, content in imagenet32_files().items()}
+    write_zip(mirror / "imagenet32" / archive.name, files)
+
+
+def imagenet32_stand_in(mirror: pathlib.Path) -> None:
+    rows = [(label, number) for label in range(200) for number in range(PER_CLASS)]
+    file = io.BytesIO()
+    np.savez_compressed(
+        file,
+        images=np.stack([picture("stand-in", *row, side=32) for row in rows]),
+        labels=np.array([label for label, _ in rows], dtype=np.int16),
+        wnids=np.array([f"n{label:08d}" for label in range(200)]),
+        class_names=np.array([f"animal {label}" for label in range(200)]),
+    )
+    write(mirror / imagenet32.STAND_IN.name, file.getvalue())
+
+
 def folder_files(n_classes: int = 12, per_class: int = 6, channels: int = 3, side: int = SIDE) -> dict[str, bytes]:
     """Files of a user's folder: class0/0.png, ..."""
     return {
@@ -263,6 +382,14 @@ BUILDERS = {
     ("imagenet16", "pickles"): imagenet16,
     ("imagenet16", "stand-in"): imagenet16_stand_in,
     ("imagenet", "class folders"): imagenet,
+    ("mnist", "idx files"): mnist_files,
+    ("svhn", "MATLAB files"): svhn_files,
+    ("aircraft", "archive"): aircraft,
+    ("pets", "archives"): pets_archives,
+    ("pets", "class folders"): pets_folders,
+    ("imagenet32", "archive"): imagenet32_archive,
+    ("imagenet32", "pickles"): imagenet32_pickles,
+    ("imagenet32", "stand-in"): imagenet32_stand_in,
 }
 
 

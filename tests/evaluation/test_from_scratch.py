@@ -135,7 +135,8 @@ def plain_training(network, prepared, config):
                         continue
                     gradient = shortened * weight.grad + config.weight_decay * weight
                     velocity[name] = config.momentum * velocity[name] + gradient
-                    weight -= learning_rate(config, epoch, step, n_steps) * velocity[name]
+                    step_of = gradient + config.momentum * velocity[name] if config.nesterov else velocity[name]
+                    weight -= learning_rate(config, epoch, step, n_steps) * step_of
     return network.state_dict()
 
 
@@ -154,6 +155,15 @@ def test_without_augmentation_and_drop_path_it_is_plain_stochastic_gradient_desc
     config = TrainConfig(epochs=2, batch_size=128, learning_rate=0.01, **PLAIN)
     found, _ = trained(fresh(), digits, config)
     assert_same_way(fresh(), found, plain_training(fresh().train(), digits, config))
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_nesterovs_momentum_looks_one_step_ahead(digits, fresh, momentum):
+    config = TrainConfig(epochs=1, batch_size=160, learning_rate=0.01, momentum=momentum, nesterov=True, **PLAIN)
+    found, _ = trained(fresh(), digits, config)
+    assert_same_way(fresh(), found, plain_training(fresh().train(), digits, config))
+    plain, _ = trained(fresh(), digits, dataclasses.replace(config, nesterov=False))
+    assert same_bits(found, plain) == (momentum == 0)
 
 
 RECIPE = {"auxiliary_weight": 0.4, "clip_norm": 0.5, "label_smoothing": 0.1, "warm_up": 2, "schedule": "cosine"}

@@ -8,7 +8,7 @@ import torch
 
 from pipeline import spaces
 from pipeline.core.config import BUDGETS, build, resolve
-from pipeline.evaluation.settings import CLASSIFICATION_SETS, NetworkConfig
+from pipeline.evaluation.settings import DARTS_SETS, NetworkConfig
 from pipeline.nets.cost import count_parameters
 
 WORDS = {
@@ -53,7 +53,7 @@ def text_of(name):
 
 
 def network_of(name, dataset, n_classes, **more):
-    known = {*BUDGETS, *CLASSIFICATION_SETS}
+    known = {*BUDGETS, *DARTS_SETS}
     size = build(NetworkConfig, resolve(NetworkConfig, None, ("paper", dataset), known, "network"))
     space = spaces.get("darts")()
     outline = {field: getattr(size, field) for field in ("channels", "n_cells", "stem", "stem_multiplier")}

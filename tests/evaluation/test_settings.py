@@ -2,15 +2,17 @@ import math
 
 import pytest
 
+from pipeline import data
 from pipeline.core.config import BUDGETS, build, resolve
 from pipeline.core.errors import ConfigError
 from pipeline.evaluation.schedules import SCHEDULES, drop_path_probability, learning_rate, padding
-from pipeline.evaluation.settings import CLASSIFICATION_SETS, EvaluateConfig, NetworkConfig, TestConfig, TrainConfig
+from pipeline.evaluation.settings import DARTS_SETS, EvaluateConfig, NetworkConfig, TestConfig, TrainConfig
 from pipeline.nets.stems import STEMS
 
 FEW_SHOT_SETS = ("miniimagenet", "tieredimagenet", "cifarfs", "fc100", "omniglot", "doublemnist")
-DATASETS = (*FEW_SHOT_SETS, *CLASSIFICATION_SETS)
-TAGS = {*BUDGETS, *DATASETS, "5cells", "8cells", "14cells", "20cells"}
+NEW_TASKS = ("mnist", "svhn", "aircraft", "pets")
+DATASETS = (*FEW_SHOT_SETS, *DARTS_SETS, *NEW_TASKS)
+TAGS = {*BUDGETS, *data.names(), "5cells", "8cells", "14cells", "15cells", "20cells"}
 PUBLISHED = [
     ("miniimagenet", 5, 0.02, 100, (60, 80), 64, 0.2),
     ("miniimagenet", 8, 0.02, 100, (60, 80), 40, 0.2),
@@ -20,6 +22,8 @@ PUBLISHED = [
 
 
 def config_of(cls, *tags):
+    """The knobs of a budget, a data set with its kind, and a number of cells."""
+    tags += tuple(data.kind_of(tag) for tag in tags if tag in DATASETS)
     return build(cls, resolve(cls, None, tags, TAGS, cls.__name__))
 
 
@@ -42,6 +46,7 @@ CIFAR_RECIPE = {
     "warm_up": 0,
     "optimiser": "sgd",
     "momentum": 0.9,
+    "nesterov": False,
     "weight_decay": 3e-4,
     "clip_norm": 5.0,
     "label_smoothing": 0.0,
@@ -85,6 +90,48 @@ def test_the_paper_budget_trains_classifiers_as_darts_and_te_nas_do(dataset, rec
     assert padding(config, 32) == 4
 
 
+METAD2A_RECIPE = {
+    "epochs": 200,
+    "batch_size": 256,
+    "learning_rate": 0.1,
+    "schedule": "cosine",
+    "floor": 0.0,
+    "warm_up": 0,
+    "optimiser": "sgd",
+    "momentum": 0.9,
+    "nesterov": True,
+    "weight_decay": 5e-4,
+    "clip_norm": 0.0,
+    "label_smoothing": 0.0,
+    "auxiliary_weight": 0.0,
+    "drop_path": 0.0,
+    "pad": 0,
+    "crop_scale": 1.0,
+    "jitter": 0.0,
+    "hue": 0.0,
+    "cutout": 0,
+    "flip": False,
+}
+
+
+@pytest.mark.parametrize("dataset", [*NEW_TASKS, "classification"])
+@pytest.mark.parametrize("n_cells", [5, 8, 15])
+def test_the_paper_budget_trains_on_new_data_sets_as_metad2a_does(dataset, n_cells):
+    """Of a user's folder nothing is known but its kind."""
+    config = config_of(TrainConfig, "paper", dataset, f"{n_cells}cells")
+    wanted = METAD2A_RECIPE | ({"epochs": 50} if dataset == "mnist" else {})
+    assert {name: getattr(config, name) for name in wanted} == wanted
+    network = config_of(NetworkConfig, "paper", dataset)
+    assert (network.channels, network.n_cells) == (16, 15)
+    rates = [learning_rate(config, epoch, 0, 9) for epoch in range(1, config.epochs + 1)]
+    assert rates == pytest.approx([0.05 * (1 + math.cos(math.pi * e / config.epochs)) for e in range(config.epochs)])
+
+
+def test_a_users_own_row_goes_before_those_of_its_kind():
+    rows = {"epochs": {"laptop": 7, "laptop/classification": 20, "laptop/pets": 3}}
+    assert resolve(TrainConfig, rows, ("laptop", "pets", "classification"), TAGS, "train")["epochs"] == 3
+
+
 NEUTRAL = {
     "floor": 1e-3,
     "warm_up": 0,
@@ -96,6 +143,8 @@ NEUTRAL = {
     "cutout": 0,
     "jitter": 0.4,
     "weight_decay": 5e-4,
+    "nesterov": False,
+    "pad": None,
 }
 
 

@@ -13,7 +13,7 @@ from pipeline.data.prepared import PreparedSet
 from pipeline.data.settings import PrepareConfig
 from pipeline.episodes import files
 from pipeline.episodes.sampler import EpisodeSampler
-from pipeline.evaluation.settings import CLASSIFICATION_SETS, EvaluateConfig, NetworkConfig, TestConfig, TrainConfig
+from pipeline.evaluation.settings import DARTS_SETS, EvaluateConfig, NetworkConfig, TestConfig, TrainConfig
 from tests.data.tiny_sources import cifar10, made, make_mirror, outputs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -125,7 +125,7 @@ def frozen_of(stage, dataset, train) -> dict:
 
 NAMES = (
     "miniimagenet", "tieredimagenet", "cifarfs", "fc100", "omniglot", "doublemnist", "5cells", "8cells",
-    *CLASSIFICATION_SETS,
+    *DARTS_SETS,
 )  # fmt: skip
 
 

@@ -71,3 +71,12 @@ def test_data_sets_are_listed_by_kind(kind, capsys):
     assert command_line.main(["list", "datasets", "--kind", kind]) == 0
     listed = capsys.readouterr().out.split()
     assert listed == [name for name in every if kind_of(name) == kind] and {"cifar10", "cifarfs"} <= set(every)
+
+
+def test_folders_are_listed_under_the_kind_they_ask_for(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    text = "data: {folders: {birds: {path: x}, cats: {path: y, kind: classification}}}"
+    (tmp_path / "params.yaml").write_text(text)
+    for kind, own in (("few_shot", "birds"), ("classification", "cats")):
+        assert command_line.main(["list", "datasets", "--kind", kind]) == 0
+        assert [name for name in capsys.readouterr().out.split() if name in ("birds", "cats")] == [own]

@@ -166,6 +166,49 @@ def test_a_users_folder_becomes_a_data_set_like_any_other(config, tmp_path):
     assert "train_metantk_birds.json" in files
 
 
+BIRDS = {"birds": {"path": "/pictures/birds", "kind": "classification"}}
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_a_folder_for_classification_is_planned_like_pets_without_a_row_that_names_it(config, budget):
+    config = changed(changed(config, "data", "folders", BIRDS), "budget", budget)
+    freezer = Freezer(changed(config, "classification", {"datasets": ["birds"], "trained": ["tegnas_evo", "random"]}))
+    files = freezer.files
+    assert "episodes_birds.json" not in files
+    assert files["fetch_birds.json"]["params"]["folder"]["kind"] == "classification"
+    knobs = files["train_tegnas_evo_birds.json"]["params"]
+    assert knobs == files["train_tegnas_evo_pets.json"]["params"]
+    assert (knobs["train"]["flip"], knobs["train"]["pad"], knobs["train"]["jitter"]) == (False, 0, 0.0)
+    for stage in ("search", "train", "test", "contrast"):
+        assert {f"{stage}_tegnas_evo_birds.json", f"{stage}_random_birds.json"} <= set(files)
+    assert files["search_random_birds.json"]["params"]["search"]["space"] == "nas_bench_201"
+    assert {freezer.kinds[method, "birds"] for method in ("tegnas_evo", "tenas", "random")} == {"trained"}
+    check_targets(["results/tegnas_evo_birds.json"], freezer)
+
+
+def test_new_data_sets_for_classification_are_trained_and_not_looked_up(config):
+    freezer = Freezer(config)
+    for dataset in ("mnist", "svhn", "aircraft", "pets"):
+        check_targets([f"results/random_{dataset}.json", f"results/tegnas_evo_{dataset}.json"], freezer)
+        assert freezer.kinds["tegnas_evo", dataset] == freezer.kinds["random", dataset] == "trained"
+    assert freezer.kinds["tegnas_evo", "cifar10"] == "looked_up"
+    assert freezer.kinds["tegnas_evo", "imagenet32"] == "few_shot"
+
+
+def test_a_few_shot_folder_is_not_listed_for_classification_and_the_other_way_round(config):
+    few_shot = changed(config, "data", "folders", {"birds": {"path": "/pictures/birds"}})
+    with pytest.raises(ConfigError, match="is of the kind 'few_shot'. List it under grid"):
+        _ = Freezer(changed(few_shot, "classification", {"datasets": ["birds"], "trained": ["random"]})).files
+    with pytest.raises(ConfigError, match="is of the kind 'trained'. List it under classification.trained"):
+        _ = Freezer(changed(changed(config, "data", "folders", BIRDS), "grid", "datasets", ["birds"])).files
+
+
+def test_the_kind_of_a_folder_changes_only_its_own_jobs(config):
+    of_kind = {kind: {"birds": {"path": "/pictures/birds", "kind": kind}} for kind in ("few_shot", "classification")}
+    before, after = (Freezer(changed(config, "data", "folders", folders)).files for folders in of_kind.values())
+    assert all("birds" in name for name in difference(before, after))
+
+
 def test_only_data_sets_whose_classes_can_be_new_have_episodes(config):
     files = Freezer(config).files
     for name in data.names():
@@ -181,6 +224,12 @@ def test_only_data_sets_whose_classes_can_be_new_have_episodes(config):
         ({"My Birds": {"path": "x"}}, "small letters and digits"),
         ({"birds": "x"}, "must be options"),
         (["birds"], "must map names"),
+        ({"laptop": {"path": "x"}}, "name of a known data set, of a budget or of a kind"),
+        ({"classification": {"path": "x"}}, "name of a known data set, of a budget or of a kind"),
+        ({"birds": {"path": "x", "kind": "clasification"}}, "Did you mean 'classification'"),
+        ({"birds": {"path": "x", "kind": ["few_shot"]}}, "Unknown kind in data.folders.birds"),
+        ({"birds": {"path": "x", "kind": "classification", "novel": 3}}, "novel is for folders of the kind few_shot"),
+        ({"birds": {"path": "x", "test_fraction": 0.1}}, "test_fraction is for folders of the kind classification"),
     ],
 )
 def test_a_folder_that_cannot_be_named_so_is_refused(config, named, message):
