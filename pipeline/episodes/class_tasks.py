@@ -115,11 +115,12 @@ def _two_parts(
     n_all = min(n_images, len(drawn)) if n_images else len(drawn)
     n_test = max(1, round(held_out * n_all))
     folds = prepared.folds[drawn]
-    kept = np.unique(folds)
-    apart = folds == (numpy_stream(seed, "fold held out").choice(kept) if len(kept) > 1 else kept)
-    # of a single fold what is held out is simply the first images drawn
-    test = drawn[apart][:n_test]
-    train = (drawn[~apart] if len(kept) > 1 else drawn[n_test:])[: n_all - len(test)]
+    if len(np.unique(folds)) > 1:
+        apart = folds == numpy_stream(seed, "fold held out").choice(np.unique(folds))
+        test, train = drawn[apart][:n_test], drawn[~apart]
+    else:
+        test, train = drawn[:n_test], drawn[n_test:]
+    train = train[: n_all - len(test)]
     if not len(train) or not len(test):
         raise DataError(
             f"Class '{name}' of {prepared.name} has {len(rows)} images, too few to train on some and hold out others. "

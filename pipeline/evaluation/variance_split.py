@@ -84,6 +84,33 @@ def variance_split(
     )
 
 
+def architecture_variance_inside_tasks(
+    values: Sequence[float], tasks: Sequence[Hashable], architectures: Sequence[Hashable]
+) -> tuple[float | None, int]:
+    """Variance of the architectures' effect, from how one architecture's values on different tasks go together.
+
+    Values are taken around their task's mean, so the task's effect is out however large it is. The product of two such
+    values of one architecture on tasks of n and m values has the expectation (1 - 1/n - 1/m) times the variance wanted,
+    but for architectures that both tasks share besides; the estimate is the sum of products over the sum of factors.
+
+    Returns:
+        The variance, which may come out below 0 by chance, and the number of pairs; (None, 0) without a pair.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    _, task, counts = np.unique(_numbers(tasks), return_inverse=True, return_counts=True)
+    centred = values - (np.bincount(task, weights=values) / counts)[task]
+    inverse = 1 / counts[task]
+    architecture = _numbers(architectures)
+    total, factors, n_pairs = 0.0, 0.0, 0
+    for number in np.unique(architecture):
+        mine = architecture == number
+        apart = np.triu(task[mine][:, None] != task[mine][None], 1)
+        total += (np.outer(centred[mine], centred[mine]) * apart).sum()
+        factors += ((1 - inverse[mine][:, None] - inverse[mine][None]) * apart).sum()
+        n_pairs += int(apart.sum())
+    return (float(total / factors), n_pairs) if factors > 0 else (None, 0)
+
+
 def _numbers(groups: Sequence[Hashable]) -> np.ndarray:
     """Groups numbered in the order of their first appearance."""
     numbers: dict[Hashable, int] = {}

@@ -22,7 +22,13 @@ from pipeline.core.rng import numpy_stream, stream_seed
 from pipeline.core.types import SPLITS
 from pipeline.data.prepared import PreparedSet
 from pipeline.episodes.class_tasks import ClassTask, classes_by_split, draw_tasks
-from pipeline.evaluation.variance_split import WEIGHTINGS, variance_split
+from pipeline.evaluation.variance_split import (
+    POOLED,
+    WEIGHTINGS,
+    architecture_variance_inside_tasks,
+    variance_split,
+)
+from pipeline.recipes import oracles
 from pipeline.recipes.oracles import Bench, Question
 from pipeline.strategies.runner import SAVE_EVERY_SECONDS
 
@@ -50,19 +56,19 @@ class DatabaseConfig:
         "train",
         "where accuracies come from: published ones, a short training, or a proxy of the untrained network; its knobs "
         "are those of oracle.NAME",
-        choices=("table", "train", "proxy"),
+        choices=tuple(oracles.names()),
     )
-    n_classes: int = knob({"laptop": 5, "gpu": 10, "paper": 20}, "classes of a task", low=2)
+    n_classes: int = knob({"laptop": 10, "gpu": 10, "paper": 20}, "classes of a task", low=2)
     n_base_tasks: int = knob({"laptop": 40, "gpu": 250, "paper": 1410}, "tasks of base classes, to learn from", low=1)
     n_validation_tasks: int = knob(
-        {"laptop": 10, "gpu": 50, "paper": 134}, "tasks of validation classes, to choose the best epoch by", low=0
+        {"laptop": 8, "gpu": 50, "paper": 134}, "tasks of validation classes, to choose the best epoch by", low=0
     )
     n_novel_tasks: int = knob(
-        {"laptop": 10, "gpu": 50, "paper": 134}, "tasks of novel classes, to measure what was learned", low=0
+        {"laptop": 8, "gpu": 50, "paper": 134}, "tasks of novel classes, to measure what was learned", low=0
     )
-    cells_per_task: int = knob({"laptop": 10, "gpu": 4, "paper": 3}, "different architectures of each task", low=1)
+    cells_per_task: int = knob({"laptop": 8, "gpu": 4, "paper": 3}, "different architectures of each task", low=1)
     n_architectures: int = knob(
-        {"laptop": 1000, "gpu": 1000, "paper": 1553},
+        {"laptop": 400, "gpu": 1000, "paper": 1553},
         "architectures that all tasks draw from, so that some come up on several; 0 for the whole space",
         low=0,
     )
@@ -197,20 +203,21 @@ def ask(
     *,
     n_workers: int,
     checkpoint: Checkpoint | None = None,
-    save_every: float = SAVE_EVERY_SECONDS,
+    save_every: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Answers:
     """Put every question of the plan to the oracle, on several processes, from where the checkpoint stands.
 
     Args:
         n_workers: processes on the processor; an accelerator is used by one.
-        save_every: seconds between checkpoints; what a killed run did after its last one is done again.
+        save_every: seconds between checkpoints, None for 15; what a killed run did after its last one is done again.
 
     Raises what the oracle raises, but for TrainingError and ScoreError, which are reasons for having no number, and
     DataError when there is no number at all.
     """
     from pipeline.core.workers import Workers
 
+    save_every = SAVE_EVERY_SECONDS if save_every is None else save_every
     oracle.check(bench)
     saved = (checkpoint.load() if checkpoint else None) or {"results": {}, "wall_seconds": 0.0}
     results, before, started = dict(saved["results"]), saved["wall_seconds"], clock()
@@ -286,13 +293,26 @@ def statistics(
 def variance_by_weighting(
     accuracies: Sequence[float], tasks: Sequence[int], genotypes: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """`pipeline.evaluation.variance_split` under each weighting; `sd` are roots of the effects, 0 for one below 0."""
+    """`pipeline.evaluation.variance_split` under each weighting; `sd` are roots of the effects, 0 for one below 0.
+
+    Besides, `inside_tasks`: what is left inside a task, split into architecture and rest, which works however much the
+    tasks differ.
+    """
     found = {}
     for weighting in WEIGHTINGS:
         split = asdict(variance_split(accuracies, tasks, genotypes, weighting))
         effects = {name: split[name] for name in ("task", "architecture", "rest")}
         sds = {name: None if value is None else math.sqrt(max(0.0, value)) for name, value in effects.items()}
         found[weighting] = {**split, "sd": sds}
+    inside, n_pairs = architecture_variance_inside_tasks(accuracies, tasks, genotypes)
+    pooled = found[POOLED]["inside_task"]
+    known = inside is not None and pooled is not None
+    found["inside_tasks"] = {
+        "architecture": inside,
+        "rest": pooled - inside if known else None,
+        "share_of_architecture": inside / pooled if known and pooled > 0 else None,
+        "pairs": n_pairs,
+    }
     return found
 
 

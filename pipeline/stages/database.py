@@ -15,7 +15,7 @@ from pipeline.core.errors import ArtifactError
 from pipeline.core.progress import say, spoken
 from pipeline.core.types import KINDS
 from pipeline.data.accuracy_tables import read_compact_csv
-from pipeline.data.database import COLUMNS, triples_digest
+from pipeline.data.database import COLUMNS, read_rows, triples_digest
 from pipeline.data.prepared import PreparedSet
 from pipeline.recipes import oracles
 from pipeline.recipes.database import Answers, DatabaseConfig, Plan, ask, statistics
@@ -58,9 +58,9 @@ def run(arguments) -> None:
     rows = rows_of(plan, answers, config, frozen)
     artifacts.write_json(arguments.tasks, tasks_record(plan, prepared, frozen))
     artifacts.write_csv(arguments.triples, pd.DataFrame(rows, columns=COLUMNS))
+    digests = {"tasks": sha256(arguments.tasks), "triples": triples_digest(read_rows(arguments.triples))}
     report = report_record(plan, answers, rows, oracle, bench, config, frozen)
-    report["digests"]["tasks"] = sha256(arguments.tasks)
-    artifacts.write_json(arguments.report, report)
+    artifacts.write_json(arguments.report, {**report, "digests": {**digests, **report["digests"]}})
     checkpoint.clear()
     took = spoken(answers.wall_seconds)
     say(f"{len(rows)} accuracies on {len(plan.tasks)} tasks in {took} -> {arguments.triples}")
@@ -153,7 +153,6 @@ def report_record(
             for number, reason in answers.reasons.items()
         ],
         "digests": {
-            "triples": triples_digest(rows),
             "data": prepared.digest,
             "params": frozen.digest,
         },

@@ -1,4 +1,4 @@
-"""List what can be named: methods, datasets, spaces, proxies, strategies, learners.
+"""List what can be named: methods, datasets, spaces, proxies, strategies, learners, oracles.
 
 Data sets include the folders registered under data.folders in params.yaml.
 """
@@ -16,6 +16,7 @@ ROOMS = {
     "proxies": "proxies",
     "strategies": "strategies",
     "learners": "learners",
+    "oracles": "recipes.oracles",
 }
 
 

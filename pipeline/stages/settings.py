@@ -397,10 +397,12 @@ class Freezer:
         of_database = self._section("database", DatabaseConfig, self._tags(source))
         if of_database["space"] not in spaces.names():
             raise UnknownNameError("space in database.space:", of_database["space"], spaces.names())
-        name = of_database["oracle"]
-        own = (self.config.get("oracle") or {}).get(name) or {}
-        knobs = self._section("oracle", oracles.get(name), self._tags(source), own, f"oracle.{name}")
-        return {"database": of_database, "oracle": knobs}
+        given, tags = self.config.get("oracle") or {}, self._tags(source)
+        knobs = {
+            name: self._section("oracle", oracles.get(name), tags, given.get(name) or {}, f"oracle.{name}")
+            for name in oracles.names()
+        }
+        return {"database": of_database, "oracle": knobs[of_database["oracle"]]}
 
     @functools.cached_property
     def database_tables(self) -> dict[str, str]:

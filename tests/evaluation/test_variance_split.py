@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import itertools
 import os
 import pathlib
 from collections import Counter
@@ -12,7 +13,14 @@ import pytest
 
 from pipeline import spaces
 from pipeline.core.errors import DataError
-from pipeline.evaluation.variance_split import OF_GROUPS, POOLED, WEIGHTINGS, variance_inside, variance_split
+from pipeline.evaluation.variance_split import (
+    OF_GROUPS,
+    POOLED,
+    WEIGHTINGS,
+    architecture_variance_inside_tasks,
+    variance_inside,
+    variance_split,
+)
 from pipeline.recipes.database import BIASED, statistics
 
 MIRROR = os.environ.get("FEWSHOT_NAS_MIRROR")
@@ -54,6 +62,34 @@ def test_the_effects_come_back_that_were_put_in(weighting):
     ]
     for name, sd in zip(("task", "architecture", "rest"), sds, strict=True):
         assert np.mean([getattr(one, name) for one in found]) == pytest.approx(sd**2, rel=0.1), name
+
+
+def test_the_architectures_effect_comes_back_where_tasks_differ_far_more():
+    found = []
+    for seed in range(8):
+        table = made(4000, 400, 600, (30.0, 2.0, 3.0), seed).drop_duplicates(["task", "genotype"])
+        columns = (table["accuracy"], table["task"], table["genotype"])
+        variance, n_pairs = architecture_variance_inside_tasks(*columns)
+        assert n_pairs > 5000
+        found.append(variance)
+    assert np.mean(found) == pytest.approx(4.0, rel=0.1)
+
+
+def test_the_architectures_effect_is_that_of_a_loop_over_all_pairs():
+    table = made(60, 6, 15, (3.0, 2.0, 1.0))
+    tasks, architectures, values = (list(table[name]) for name in ("task", "genotype", "accuracy"))
+    means, counts = table.groupby("task")["accuracy"].mean(), table.groupby("task")["accuracy"].count()
+    total, factors, n_pairs = 0.0, 0.0, 0
+    for i, j in itertools.combinations(range(60), 2):
+        if architectures[i] == architectures[j] and tasks[i] != tasks[j]:
+            total += (values[i] - means[tasks[i]]) * (values[j] - means[tasks[j]])
+            factors += 1 - 1 / counts[tasks[i]] - 1 / counts[tasks[j]]
+            n_pairs += 1
+    assert architecture_variance_inside_tasks(values, tasks, architectures) == (
+        pytest.approx(total / factors, rel=1e-9),
+        n_pairs,
+    )
+    assert architecture_variance_inside_tasks([1.0, 2.0], [0, 1], ["a", "b"]) == (None, 0)
 
 
 def test_what_never_varies_has_no_variance():

@@ -7,8 +7,10 @@ import pytest
 import yaml
 
 from pipeline import data, methods
+from pipeline.core.code import PACKAGE, CodeIndex
 from pipeline.core.config import BUDGETS
 from pipeline.core.errors import ConfigError, UnknownNameError
+from pipeline.recipes import oracles
 from pipeline.stages.driver import check_targets, with_overrides
 from pipeline.stages.freeze import freeze, remember
 from pipeline.stages.settings import FOLDER_FAMILY, PARAMS, SECTIONS, Freezer, folders, grid, load, machine_settings
@@ -42,10 +44,14 @@ def test_params_yaml_shows_every_knob_of_every_section_it_has(config):
     for name, section in config["search"].items():
         knobs = {field.name for field in dataclasses.fields(methods.get(name).Config)}
         assert set(section or {}) == knobs, f"search.{name}"
+    for name in oracles.names():
+        knobs = {field.name for field in dataclasses.fields(oracles.get(name))}
+        assert set(config["oracle"][name]) == knobs, f"oracle.{name}"
 
 
 def test_every_knob_has_a_sentence_and_a_value_for_every_budget():
-    for cls in [*SECTIONS.values(), *(methods.get(name).Config for name in methods.names())]:
+    nested = [*(methods.get(name).Config for name in methods.names()), *map(oracles.get, oracles.names())]
+    for cls in [*SECTIONS.values(), *nested]:
         for field in dataclasses.fields(cls):
             assert len(field.metadata["help"]) > 10, f"{cls.__name__}.{field.name}"
             table = field.metadata["table"]
@@ -144,6 +150,48 @@ def test_one_key_changes_the_parameters_of_just_the_jobs_that_use_it(config):
     assert difference(before, after) == {name for name in before if name.startswith("feature_net_")}
     after = Freezer(changed(config, "features", "images_per_batch", 9)).files
     assert difference(before, after) == {name for name in before if name.startswith("features_")}
+
+
+def test_a_database_depends_on_its_own_knobs_and_those_of_its_oracle_alone(config):
+    before = Freezer(config).files
+    databases = {f"database_{name}.json" for name in Freezer(config).datasets}
+    for path in (("database", "n_base_tasks"), ("oracle", "train", "epochs")):
+        assert difference(before, Freezer(changed(config, *path, 3)).files) == databases
+    for path in (("oracle", "proxy", "n_images"), ("train", "epochs")):
+        assert not difference(before, Freezer(changed(config, *path, 5)).files) & databases
+
+
+def test_another_oracle_brings_its_own_knobs_and_code(config):
+    before = Freezer(config).files["database_miniimagenet.json"]
+    asking = Freezer(changed(config, "database", "oracle", "table")).files["database_miniimagenet.json"]
+    assert asking["code"] != before["code"] and asking["params"]["oracle"] == {"dataset": None, "part": "valid"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "names", "wanted"),
+    [
+        ("database", ["train_oracle"], {"train"}),
+        ("database", ["table_oracle"], {"table"}),
+        ("prepare", [], set()),
+        ("train", [], set()),
+        ("score", [], set()),
+    ],
+)
+def test_the_code_of_an_oracle_counts_only_where_it_is_asked(stage, names, wanted):
+    reached = CodeIndex().reachable([PACKAGE / "stages" / f"{stage}.py"], names)
+    files = {path.stem for path in reached if path.parent.name == "oracles"} - {"__init__"}
+    assert files == wanted
+
+
+def test_only_a_database_of_published_accuracies_needs_a_table(config):
+    assert Freezer(config).database_tables == {}
+    asking = Freezer(
+        changed(config, "database", "oracle", {**dict.fromkeys(BUDGETS, "train"), "laptop/cifar100": "table"})
+    )
+    assert asking.database_tables == {"cifar100": "nas_bench_201"}
+    nowhere = changed(changed(config, "database", "oracle", "table"), "database", "space", "darts")
+    with pytest.raises(ConfigError, match="no table of accuracies of the space darts"):
+        _ = Freezer(nowhere).database_tables
 
 
 def test_a_row_of_another_budget_changes_nothing(config):
@@ -333,6 +381,11 @@ def test_another_seed_or_budget_fetches_nothing_anew(config):
         (("search", "metantk", "seeds"), [0, 0], "more than once"),
         (("episodes", "k_shots"), [], "empty list"),
         (("compute", "device"), "gpu", "cuda:N"),
+        (("database", "space"), "nas_bench_202", "nas_bench_201"),
+        (("database", "oracle"), "synthetic", "allowed: proxy, table, train"),
+        (("oracle", "trains"), {}, "Did you mean 'train'"),
+        (("oracle", "train", "epoch"), 3, "epochs"),
+        (("oracle", "proxy", "n_image"), 3, "n_images"),
         (("grid", "methods"), [], "random"),
     ],
 )
@@ -373,6 +426,7 @@ def test_the_printed_knobs_are_the_defaults_of_params_yaml(config, capsys):
 
     assert main(["knobs"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert set(printed) == {*SECTIONS, "search"} and set(printed["search"]) == set(methods.names())
+    assert set(printed) == {*SECTIONS, "search", "oracle"} and set(printed["search"]) == set(methods.names())
+    assert printed["oracle"] == config["oracle"]
     for name in SECTIONS:
         assert printed[name] == config[name], name

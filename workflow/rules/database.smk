@@ -28,13 +28,13 @@ rule database:
         report="database/{dataset}/report.json",
     log:
         "logs/database_{dataset}.log",
-    params:
-        table=table_arguments,
     conda:
         "../envs/pipeline.yaml"
     threads: GRID.threads
     resources:
         gpu=1,
+    params:
+        table=table_arguments,
     message:
         "Building a database of accuracies on tasks made of the classes of {wildcards.dataset}"
     shell:
