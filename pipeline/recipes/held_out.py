@@ -227,9 +227,7 @@ def counted(proposals: Sequence[Any], space: Any, known: Iterable[str]) -> dict[
     }
 
 
-def plan_of(
-    held_out: Examples, texts: Sequence[Sequence[str]], classes: Mapping[str, np.ndarray], split: str
-) -> Plan:
+def plan_of(held_out: Examples, texts: Sequence[Sequence[str]], classes: Mapping[str, np.ndarray], split: str) -> Plan:
     """The questions to an oracle about architectures of held-out tasks, `texts` a list per task."""
     tasks = [
         ClassTask(number, split, tuple(sorted(of_task)))

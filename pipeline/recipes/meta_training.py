@@ -101,6 +101,11 @@ class Examples:
         drawings = [draw(self.features, self.classes[task], n_images, generator, self.split) for task in tasks]
         return torch.stack(drawings)
 
+    def centred(self, values: np.ndarray) -> np.ndarray:
+        """Values of the pairs, each less the mean of its task; shape (n,)."""
+        task = self.task.numpy()
+        return values - (np.bincount(task, values) / np.bincount(task))[task]
+
     def by_task(self) -> Iterator[tuple[int, Tensor]]:
         """(task, its pairs) for each task."""
         for task in range(len(self.classes)):
@@ -291,7 +296,7 @@ def train_predictor(
     **progress: Any,
 ) -> Trained:
     """Learn which accuracy an architecture reaches on a data set; best is the epoch whose predictions of the validation
-    triples correlate best with their accuracies.
+    triples correlate best with their accuracies, by config.best_by.
 
     Args:
         base, validation: all architectures of tasks, those of the validation tasks of classes of their own.
@@ -311,6 +316,7 @@ def train_predictor(
     def validate() -> dict[str, float | None]:
         predicted = predictions(network, validation, lambda task: seen[task : task + 1], device).mean(0)
         found = {name: correlation(predicted, validation.accuracy) for name, correlation in correlations.items()}
+        found["within_tasks"] = pearson(validation.centred(predicted), validation.centred(validation.accuracy))
         return {
             "validation_loss": float(np.square(predicted - wanted).mean()),
             **{f"validation_{name}": value for name, value in found.items()},

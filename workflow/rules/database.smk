@@ -2,7 +2,9 @@
 
 
 def table_files(wildcards):
-    table = GRID.database_tables.get(wildcards.dataset)
+    # the source of the database, under either name
+    (source,) = wildcards
+    table = GRID.database_tables.get(source)
     if table is None:
         return {}
     return {
