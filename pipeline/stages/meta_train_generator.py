@@ -139,4 +139,5 @@ def summary(facts: Mapping[str, Any]) -> str:
         return told
     difference = beside["difference"]
     half = "" if difference["ci95"] is None else f" ± {difference['ci95']:.2f}"
-    return f"{told}; drawn architectures less uniform ones on {difference['n']} held-out tasks: {difference['mean']:+.2f}{half}"
+    where = f"drawn architectures less uniform ones on {difference['n']} held-out tasks"
+    return f"{told}; {where}: {difference['mean']:+.2f}{half}"

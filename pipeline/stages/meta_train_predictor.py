@@ -64,6 +64,6 @@ def summary(facts: Mapping[str, Any]) -> str:
     within = held_out["within_tasks"]["spearman"]
     half = "" if within["ci95"] is None else f" ± {within['ci95']:.2f}"
     return (
-        f"predictor of {facts['source']}, epoch {facts['training']['best_epoch']}, in {took}: ranks the architectures of "
-        f"{within['n']} held-out tasks with Spearman's correlation {within['mean']:.2f}{half} (random: 0)"
+        f"predictor of {facts['source']}, epoch {facts['training']['best_epoch']}, in {took}: ranks the architectures "
+        f"of {within['n']} held-out tasks with Spearman's correlation {within['mean']:.2f}{half} (random: 0)"
     )

@@ -560,15 +560,15 @@ class Freezer:
         for method in elsewhere:
             if needs.needs_of(methods.get(method)):
                 raise ConfigError(
-                    f"{method} learns from a database beforehand. List it under learned in params.yaml, not under grid or "
-                    "classification."
+                    f"{method} learns from a database beforehand. List it under learned in params.yaml, not under grid "
+                    "or classification."
                 )
         for kind in METHOD_STAGES:
             for method, dataset in learned_pairs(listed, kind):
                 if self.kinds[method, dataset] != kind:
                     raise ConfigError(
-                        f"learned.{kind} in params.yaml lists {dataset}, but the result of {method} on it is of the kind "
-                        f"'{self.kinds[method, dataset]}'. List it under learned.{self.kinds[method, dataset]} instead."
+                        f"learned.{kind} in params.yaml lists {dataset}, but the result of {method} on it is of the "
+                        f"kind '{self.kinds[method, dataset]}'. List it under learned.{self.kinds[method, dataset]} instead."
                     )
                 source = needs.source_of(methods.get(method), self._search(method, dataset))
                 if source not in listed["sources"]:

@@ -70,7 +70,7 @@ class GenerateAndRank:
                     return list(texts)
         raise CapabilityError(
             f"{n_candidates} different architectures were asked for, but only {len(texts)} turned up in "
-            f"{self.n_proposed} proposals, {self.n_valid} of them valid. Ask for fewer, or let what proposes learn more."
+            f"{self.n_proposed} proposals, {self.n_valid} of them valid. Ask for fewer, or train what proposes longer."
         )
 
     def ask(self) -> list:
