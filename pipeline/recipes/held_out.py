@@ -12,8 +12,8 @@ import torch
 
 from pipeline.core.rng import numpy_stream, torch_stream
 from pipeline.episodes.class_tasks import ClassTask
+from pipeline.evaluation.candidates import CORRELATIONS
 from pipeline.evaluation.estimates import finite
-from pipeline.evaluation.rank_quality import pearson, spearman, tau_b
 from pipeline.evaluation.statistics import mean_ci95, wilson_ci95
 from pipeline.meta_networks import Generator, Predictor
 from pipeline.recipes.database import Plan, operation_frequencies
@@ -21,7 +21,6 @@ from pipeline.recipes.meta_settings import GeneratorTraining, PredictorTraining
 from pipeline.recipes.meta_training import Examples, predictions, reconstruction
 from pipeline.recipes.proposing import Proposer, texts_of
 
-CORRELATIONS = {"pearson": pearson, "spearman": spearman, "kendall": tau_b}
 FEWEST_CELLS = 3
 N_RESAMPLES = 1000
 MANY_DIFFERENT = 500

@@ -568,7 +568,7 @@ class Freezer:
                 if self.kinds[method, dataset] != kind:
                     raise ConfigError(
                         f"learned.{kind} in params.yaml lists {dataset}, but the result of {method} on it is of the "
-                        f"kind '{self.kinds[method, dataset]}'. List it under learned.{self.kinds[method, dataset]} instead."
+                        f"kind '{self.kinds[method, dataset]}'. List it under that key of learned."
                     )
                 source = needs.source_of(methods.get(method), self._search(method, dataset))
                 if source not in listed["sources"]:
