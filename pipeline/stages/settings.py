@@ -563,6 +563,12 @@ class Freezer:
                     f"{method} learns from a database beforehand. List it under learned in params.yaml, not under grid "
                     "or classification."
                 )
+        for source in listed["sources"]:
+            if listed["methods"] and source in self.database_tables:
+                raise ConfigError(
+                    "learned in params.yaml lists results, but database.oracle looks into a table, which DVC cannot "
+                    "follow. Leave learned.methods empty and name the results on Snakemake's command line."
+                )
         for kind in METHOD_STAGES:
             for method, dataset in learned_pairs(listed, kind):
                 if self.kinds[method, dataset] != kind:
