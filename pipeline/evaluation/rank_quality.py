@@ -33,6 +33,11 @@ def tau_b(scores: np.ndarray, accuracies: np.ndarray) -> float | None:
     return _defined(float(kendalltau(scores, accuracies).statistic))
 
 
+def pearson(scores: np.ndarray, accuracies: np.ndarray) -> float | None:
+    """Correlation of the values themselves; None where one side does not vary."""
+    return _correlation(scores, accuracies)
+
+
 def spearman(scores: np.ndarray, accuracies: np.ndarray) -> float | None:
     """Correlation of ranks, equal values sharing their mean rank; None where one side does not vary."""
     return _correlation(_ranks(scores), _ranks(accuracies))

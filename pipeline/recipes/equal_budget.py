@@ -4,12 +4,12 @@ A search that draws, measures and keeps the best may owe its success to the meas
 same indicators on the same networks and images, and differs in how architectures are proposed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.core.rng import stream_seed, torch_stream
 from pipeline.recipes.genotype_scoring import evaluator_of, indicators_of
-from pipeline.strategies.runner import Context, run
+from pipeline.strategies.runner import Context, Evaluator, run
 
 CONTROL = "control"
 
@@ -26,21 +26,36 @@ def random_control(scorers: Sequence[Any], space: Any, context: Context, seed: i
     """
     from pipeline import strategies
 
+    used = scorers[0].proxies
+    n_architectures = max(1, n_evaluations // (len(scorers) * len(used)))
+
+    def strategy():
+        return strategies.get("random_search")(
+            space,
+            indicators_of(used),
+            torch_stream(stream_seed(context.seed, "search", seed), "equal budget"),
+            n_architectures=min(n_architectures, space.n_genotypes or n_architectures),
+        )
+
+    run_control(strategy, lambda: evaluator_of(scorers, space, context, seed, event=CONTROL), space, context, seed)
+
+
+def run_control(
+    strategy_of: Callable[[], Any], evaluator_of: Callable[[], Evaluator], space: Any, context: Context, seed: int
+) -> None:
+    """Run a control to its end, unless the journal has it; what it finds and costs goes to the journal's `controls`.
+
+    Args:
+        strategy_of, evaluator_of: make what proposes and what measures.
+        seed: of the search that it is the control of.
+    """
     journal = context.journal
     if "genotype" in journal.controls.get(seed, {}):
         return
-    used = scorers[0].proxies
     if seed not in journal.controls:
         journal.controls[seed] = {"before": _spent(context)}
-    n_architectures = max(1, n_evaluations // (len(scorers) * len(used)))
-    strategy = strategies.get("random_search")(
-        space,
-        indicators_of(used),
-        torch_stream(stream_seed(context.seed, "search", seed), "equal budget"),
-        n_architectures=min(n_architectures, space.n_genotypes or n_architectures),
-    )
-    evaluator = evaluator_of(scorers, space, context, seed, event=CONTROL)
-    run(strategy, evaluator, context, f"random control with seed {seed}")
+    strategy = strategy_of()
+    run(strategy, evaluator_of(), context, f"random control with seed {seed}")
     before, after = journal.controls[seed]["before"], _spent(context)
     journal.controls[seed] = {
         "genotype": space.to_text(strategy.found()[0]),

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.core.artifacts import digest, read_csv
 from pipeline.core.config import BUDGETS
 from pipeline.report.figures import line_figure, standing_figure, trace_figure
-from pipeline.report.parts import Entry, data_label, n_of, origin, stability, table_facts, template
+from pipeline.report.parts import Entry, data_label, learned, n_of, origin, stability, table_facts, template
 from pipeline.report.tables import league_numbers, leagues, stacked
 
 LOOKUP_LEAGUE = ("dataset", "budget", "space", "protocol_digest", "table_sha256", "data_digest")
@@ -237,6 +237,7 @@ def _details(entry: Entry, folder: str) -> dict[str, Any]:
         **{name: result[name] for name in ("method", "budget", "genotypes", "control")},
         "drawing": entry.drawing,
         "stability": stability(result["search_stability"]),
+        "learned": learned(result),
         "trace": trace_figure(entry.trace[entry.trace["event"] != "control"], "What each candidate scored"),
         "anytime": _anytime(result),
         "per_seed": list(_per_seed(result)),

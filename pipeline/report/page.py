@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.core.config import BUDGETS
 from pipeline.report.anchors import published
 from pipeline.report.figures import accuracy_figure, curve_figures, trace_figure
-from pipeline.report.parts import Entry, data_label, n_of, origin, stability, template
+from pipeline.report.parts import Entry, data_label, learned, n_of, origin, stability, template
 from pipeline.report.tables import LEAGUE, leagues
 
 # the columns of a league, in words
@@ -163,6 +163,7 @@ def _details(entry: Entry, folder: str) -> dict[str, Any]:
         "drawing": entry.drawing,
         "genotypes": result["genotypes"],
         "stability": stability(result["search_stability"]),
+        "learned": learned(result),
         "trace": trace_figure(entry.trace, "What each candidate scored, round by round"),
         "curves": curve_figures(entry.curve),
         "seeds": result["seeds"],

@@ -197,6 +197,92 @@ def stability(block: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
+def learned(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a result says of its method's learning beforehand, for the template; None for methods that did not learn.
+
+    Gives warnings, and lines (name, text, whether that is good or None).
+    """
+    block = result.get("learned")
+    if block is None:
+        return None
+    oracle, network, triples = block["oracle"], block["features_network"], block["triples"]
+    told = [
+        (
+            "learned from",
+            f"{triples['base']:,} accuracies on tasks of {block['source_title']}: {oracle['meaning']}",
+            None,
+        ),
+        ("features by", network["label"], not network["substitute"]),
+        *_held_out(block["held_out"], oracle["unit"]),
+        *(_candidates(one) for one in block["candidates"]),
+        *_in_table(block.get("in_table")),
+        *_spent(result["search_cost"]),
+    ]
+    return {"warnings": block["warnings"], "lines": told}
+
+
+def _held_out(block: Mapping[str, Any], unit: str) -> list[tuple[str, str, bool | None]]:
+    """Lines on tasks that were held out from meta-training."""
+    lines = []
+    within = (block["predictor"]["within_tasks"] or {}).get("spearman")
+    if within:
+        text = f"Spearman's {_give(within, '.2f')} inside {n_of(within['n'], 'task')} (random ranking: 0)"
+        lines.append(("predictor on held-out tasks", text, block["predictor"]["beats_random"]["ranking"]))
+    beside = block["generator"]["generated_vs_uniform"]
+    if beside and beside["difference"]:
+        text = f"{_give(beside['difference'], '+.2f')} ({unit}) against uniform cells"
+        lines.append(("generator on held-out tasks", text, beside["beats_uniform"]))
+    return lines
+
+
+def _candidates(one: Mapping[str, Any]) -> tuple[str, str, None]:
+    shares = ", ".join(f"{100 * one[share]:.1f} % {word}" for share, word in SHARES)
+    return f"candidates, seed {one['seed']}", f"{one['n']} of {one['n_proposed']} proposals: {shares}", None
+
+
+SHARES = (("validity", "valid"), ("uniqueness", "of these different"), ("novelty", "of those not in the database"))
+
+
+def _in_table(block: Mapping[str, Any] | None) -> list[tuple[str, str, bool | None]]:
+    """Lines on how predictions stand to published accuracies."""
+    if block is None:
+        return []
+    proposed, best = block["proposed"], block["best_of"]
+    correlations = ", ".join(
+        f"{name.capitalize()} {coefficient(one['mean'])}"
+        for name, one in block["correlation"].items()
+        if one["mean"] is not None
+    )
+    half = "" if proposed["ci95"] is None else f" ± {percent(proposed['ci95'])}"
+    return [
+        ("predictions against the table", correlations or "undefined", block["beats_random"]),
+        (
+            "mean of the candidates",
+            f"{percent(proposed['mean'])}{half} % (uniform cells: {percent(block['uniform_mean'])} %)",
+            block["beats_uniform"],
+        ),
+        (
+            f"best of the first {best['k']} by test accuracy",
+            f"{percent(best['accuracy']['mean'])} %; no result of the search, which may not see test accuracies",
+            None,
+        ),
+    ]
+
+
+def _spent(cost: Mapping[str, Any]) -> list[tuple[str, str, None]]:
+    """Lines on seconds: of the two networks in this search, and once for all searches."""
+    own = [("generator", cost.get("generator_seconds")), ("predictor", cost.get("predictor_seconds"))]
+    here = ", ".join(f"{name} {duration(seconds)}" for name, seconds in own if seconds is not None)
+    once = ", ".join(f"{name} {duration(one['device_seconds'])}" for name, one in cost.get("amortised", {}).items())
+    pairs = (("device time of this search", here), ("once for all searches", once))
+    return [(name, text, None) for name, text in pairs if text]
+
+
+def _give(estimate: Mapping[str, Any], form: str) -> str:
+    half = "" if estimate["ci95"] is None else f" ± {estimate['ci95']:.2f}"
+    return f"{estimate['mean']:{form}}{half}".replace("-", "−")
+
+
 def _tau(agreement: Mapping[str, float] | None) -> str | None:
     if not agreement:
         return None

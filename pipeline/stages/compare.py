@@ -212,6 +212,7 @@ def joined(inputs: Inputs, paths: Mapping[str, str], hashes: Mapping[str, str]) 
         "search_cost": spent(inputs.search_cost),
         "training_cost": spent(inputs.train_cost),
         "search_stability": inputs.genotype.get("stability"),
+        **learned_of(inputs.genotype),
         "artifacts": dict(paths),
         "provenance": {
             **facts,
@@ -223,6 +224,11 @@ def joined(inputs: Inputs, paths: Mapping[str, str], hashes: Mapping[str, str]) 
             f"results/{measured['method']}_{measured['dataset']}.json",
         },
     }
+
+
+def learned_of(genotype: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says of the method's learning beforehand; nothing for methods that did not."""
+    return {"learned": genotype["learned"]} if "learned" in genotype else {}
 
 
 def spent(cost: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pipeline.core.artifacts import read_json, sha256, write_json, write_text
 from pipeline.core.progress import say
 from pipeline.report.schema import check_classifier
 from pipeline.stages.common import read_params
-from pipeline.stages.compare import check_same_search, check_same_test, drawing, spent
+from pipeline.stages.compare import check_same_search, check_same_test, drawing, learned_of, spent
 
 INPUTS = {
     "measured": "accuracies of the method on the test images",
@@ -76,6 +76,7 @@ def joined(
         "search_cost": spent(search_cost),
         "training_cost": spent(train_cost),
         "search_stability": genotype["stability"],
+        **learned_of(genotype),
         "provenance": {
             **facts,
             "params_digest": dict(facts["params_digest"]),

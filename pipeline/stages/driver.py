@@ -16,7 +16,8 @@ from pipeline.core.errors import ConfigError, UnknownNameError
 from pipeline.core.types import FEW_SHOT
 from pipeline.data.published_tables import TABLES
 from pipeline.stages.freeze import freeze, remember
-from pipeline.stages.settings import CONTROL, METHOD_STAGES, Freezer, classification, grid
+from pipeline.stages.needs import option
+from pipeline.stages.settings import CONTROL, METHOD_STAGES, Freezer, classification, grid, learned
 from pipeline.stages.track import refresh
 
 
@@ -40,6 +41,8 @@ class Grid:
         pages: spaces whose looked-up results get a page.
         database_tables: source -> space of the table that the database made of its classes looks into; others look into
             none.
+        needed: (method, data set) -> argument of the search -> path, of what the method needs besides the images.
+        learned: stems of the few-shot results of methods that learned beforehand, made without a named target.
     """
 
     datasets: list[str]
@@ -56,6 +59,12 @@ class Grid:
     pages: list[str]
     cards: list[str]
     database_tables: dict[str, str]
+    needed: dict[tuple[str, str], dict[str, str]]
+    learned: list[str]
+
+    def needed_arguments(self, method: str, dataset: str) -> str:
+        """What a search's command says of the files that its method needs besides; nothing for most."""
+        return " ".join(f"{option(name)} {path}" for name, path in self.needed.get((method, dataset), {}).items())
 
     def pattern(self, kind: str) -> str:
         """Regular expression of the stems of all results of a kind."""
@@ -120,7 +129,7 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         check_targets(sys.argv[1:], freezer)
         freeze(freezer)
         refresh()
-    (datasets, methods), listed = grid(config), classification(config)
+    (datasets, methods), listed, of_learned = grid(config), classification(config), learned(config)
     return Grid(
         datasets=datasets,
         methods=methods,
@@ -130,12 +139,15 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         method_pattern=any_of(freezer.methods),
         threads=(config.get("compute") or {}).get("threads") or n_cores(),
         pairs={kind: freezer.pairs(kind) for kind in METHOD_STAGES},
-        looked_up=stems(listed["looked_up"], listed["datasets"]),
-        trained=stems(listed["trained"], listed["datasets"]),
+        learned=stems(of_learned["methods"], of_learned["few_shot"]),
+        looked_up=stems(listed["looked_up"], listed["datasets"])
+        + stems(of_learned["methods"], of_learned["looked_up"]),
+        trained=stems(listed["trained"], listed["datasets"]) + stems(of_learned["methods"], of_learned["trained"]),
         tables=dict(TABLES),
-        pages=listed["tables"] if listed["looked_up"] else [],
+        pages=listed["tables"] if listed["looked_up"] or of_learned["looked_up"] else [],
         cards=[f"proxies_{stem}" for stem in stems(listed["cards"], listed["datasets"])],
         database_tables=freezer.database_tables,
+        needed=freezer.needed,
     )
 
 

@@ -15,7 +15,9 @@ from pipeline.core.artifacts import read_csv, read_json, sha256, write_csv, writ
 from pipeline.core.device import choose_device
 from pipeline.core.errors import ArtifactError, UnknownNameError
 from pipeline.core.progress import say
+from pipeline.core.rng import numpy_stream
 from pipeline.data.accuracy_tables import AccuracyTable, read_compact_csv
+from pipeline.evaluation.candidates import candidate_quality
 from pipeline.nets.cost import count_multiply_adds, count_parameters
 from pipeline.report.drawing import draw_architectures
 from pipeline.report.lookups import lookup_row
@@ -104,11 +106,12 @@ def looked_up(
         "best": {"genotype": best, "accuracy": best_accuracy},
         "space_mean": {"mean": float(column.mean()), "sd": float(column.std())},
         "control": control_of(genotype, table, cost),
-        "anytime": list(anytime(trace, table, dataset)),
+        "anytime": list(anytime(trace, table, dataset, directions(trace, genotype))),
         "genotypes": found,
         **size_of(space, [one["text"] for one in found], manifest, table_size=facts["network"]),
         "search_cost": {name: value for name, value in cost.items() if name not in ("commit", "versions", "hardware")},
         "search_stability": genotype["stability"],
+        **learned_of(genotype, table, trace),
         "provenance": {
             **provenance.gather(choose_device("cpu")),
             "hardware": {"search": cost["hardware"]},
@@ -156,17 +159,22 @@ def control_of(genotype: Mapping[str, Any], table: AccuracyTable, cost: Mapping[
     }
 
 
-def anytime(trace, table: AccuracyTable, dataset: str) -> Iterator[dict[str, Any]]:
+def anytime(
+    trace, table: AccuracyTable, dataset: str, higher_is_better: Mapping[str, bool]
+) -> Iterator[dict[str, Any]]:
     """Per seed the accuracy of the architecture that would have been chosen after each number of evaluations.
 
     That is the best, by the sum of ranks over the indicators, of all that had been measured; for methods that measure
     whole architectures, and for their random controls.
+
+    Args:
+        higher_is_better: direction of each indicator of the trace.
     """
     if "genotype" not in trace or trace["genotype"].isna().all():
         return
     for who, event in (("method", "evaluated"), ("control", "control")):
         for seed, rows in trace[trace["event"] == event].groupby("seed"):
-            columns = [(rows[name].tolist(), higher) for name, higher in directions(rows).items()]
+            columns = [(rows[name].tolist(), higher) for name, higher in higher_is_better.items()]
             texts = rows["genotype"].tolist()
             lengths = np.unique(np.linspace(1, len(texts), min(MOST_POINTS, len(texts))).round().astype(int)).tolist()
             points = []
@@ -176,11 +184,31 @@ def anytime(trace, table: AccuracyTable, dataset: str) -> Iterator[dict[str, Any
             yield {"seed": int(seed), "of": who, "points": points}
 
 
-def directions(trace) -> dict[str, bool]:
-    """Whether high values are better, by indicator of a trace."""
+def directions(trace, genotype: Mapping[str, Any]) -> dict[str, bool]:
+    """Whether high values are better, by indicator of a trace: proxies, and what the method says of its own."""
     from pipeline import proxies
 
-    return {name: proxies.get(name).higher_is_better for name in trace.columns if name in proxies.names()}
+    known = {name: proxies.get(name).higher_is_better for name in trace.columns if name in proxies.names()}
+    return known | genotype.get("learned", {}).get("indicators", {})
+
+
+def learned_of(genotype: Mapping[str, Any], table: AccuracyTable, trace) -> dict[str, Any]:
+    """What a result says of the method's learning beforehand, and how its predictions stand to the table; nothing for
+    methods that did not learn."""
+    if "learned" not in genotype:
+        return {}
+    learned, dataset = genotype["learned"], genotype["dataset"]
+    (indicator,) = learned["indicators"]
+    rated = trace[trace["event"] == "evaluated"]
+    by_seed = [rows for _, rows in rated.groupby("seed", sort=False)]
+    in_table = candidate_quality(
+        [rows[indicator].to_numpy() for rows in by_seed],
+        [np.array([table.accuracy(text, dataset, PART) for text in rows["genotype"]]) for rows in by_seed],
+        learned["best_of"],
+        float(table.column(dataset, PART).mean()),
+        numpy_stream(0, "bootstrap over candidates", dataset),
+    )
+    return {"learned": {**learned, "in_table": in_table}}
 
 
 def size_of(

@@ -12,6 +12,7 @@ from pipeline.core.config import build
 from pipeline.core.device import choose_device, use_threads
 from pipeline.core.progress import say, spoken
 from pipeline.data.prepared import PreparedSet
+from pipeline.stages import needs
 from pipeline.stages.common import Frozen, add_prepared_arguments, checkpoint_path, machine, read_params
 from pipeline.strategies.runner import Context, Found, Journal
 
@@ -38,6 +39,7 @@ def genotype_record(frozen: Frozen, space, found: list[Found], journal: Journal,
         "stability": journal.stability,
         "params_digest": frozen.digest,
         "data_digest": data_digest,
+        **({"learned": journal.account} if journal.account else {}),
     }
 
 
@@ -60,6 +62,7 @@ def cost_record(journal: Journal, device) -> dict[str, Any]:
         "peak_memory_mib": journal.peak_memory_mib,
         "reproducible": device.type == "cpu",
         **({"controls": apart} if journal.controls else {}),
+        **journal.ledger,
         **provenance.gather(device),
     }
     if device.type == "cuda":
@@ -72,6 +75,7 @@ def cost_record(journal: Journal, device) -> dict[str, Any]:
 def add_arguments(parser) -> None:
     parser.add_argument("--method", required=True, help="name of a method (python -m pipeline list methods)")
     add_prepared_arguments(parser)
+    needs.add_arguments(parser)
     parser.add_argument("--params", required=True, metavar="FILE", help="frozen parameters of the search")
     for name in ("genotype", "trace", "cost"):
         parser.add_argument(f"--{name}", required=True, metavar="FILE", help=f"where to write the {name}")
@@ -83,9 +87,13 @@ def run(arguments) -> None:
     config = build(method.Config, frozen.params["search"], f"search.{arguments.method}")
     prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest)
     device = choose_device(here.device)
-    checkpoint = Checkpoint(
-        checkpoint_path("search", arguments.method, frozen.dataset), {"params": frozen.digest, "data": prepared.digest}
-    )
+    given = needs.opened(method, arguments, prepared, device)
+    key = {
+        "params": frozen.digest,
+        "data": prepared.digest,
+        **({"given": {name: thing.digest for name, thing in given.items()}} if given else {}),
+    }
+    checkpoint = Checkpoint(checkpoint_path("search", arguments.method, frozen.dataset), key)
     context = Context(
         prepared,
         seed=frozen.seed,
@@ -93,6 +101,7 @@ def run(arguments) -> None:
         device=device,
         n_workers=use_threads(here.threads),
         checkpoint=checkpoint,
+        given=given,
     )
     found = method.search(config, context)
     journal, space = context.journal, spaces.get(method.space(config))()

@@ -35,7 +35,9 @@ from pipeline.evaluation.settings import (
 )
 from pipeline.recipes import oracles
 from pipeline.recipes.database import DatabaseConfig
+from pipeline.recipes.meta_settings import GeneratorTraining, MetaTrainConfig, PredictorTraining
 from pipeline.recipes.proxy_scores import RateConfig, ScoreConfig
+from pipeline.stages import needs
 from pipeline.stages.common import FROZEN
 
 PARAMS = pathlib.Path("params.yaml")
@@ -49,6 +51,7 @@ ONLY_FOR = {FEW_SHOT: ("base", "validation", "novel"), CLASSIFICATION: ("test_fr
 TOP_LEVEL = (
     "budget", "seed", "grid", "classification", "compute", "data", "prepare", "episodes", "features", "network",
     "search", "train", "evaluate", "test", "score", "rate", "database", "oracle",
+    "meta_train", "learned",
 )  # fmt: skip
 SECTIONS = {
     "prepare": PrepareConfig,
@@ -61,10 +64,13 @@ SECTIONS = {
     "score": ScoreConfig,
     "rate": RateConfig,
     "database": DatabaseConfig,
+    "meta_train": MetaTrainConfig,
 }
 # stages that the budget reaches through their knobs alone, and stages that draw nothing
 WITHOUT_BUDGET = ("fetch", "prepare", "episodes", "table", "feature_net", "features")
 WITHOUT_SEED = ("fetch", "prepare", "table", "features")
+# stages of meta-training, and the knobs of each
+META_STAGES = {"meta_train_generator": GeneratorTraining, "meta_train_predictor": PredictorTraining}
 # sections of params.yaml that each stage's frozen file carries
 DATA_STAGES = {"prepare": ("prepare",), "episodes": ("episodes",)}
 METHOD_STAGES = {
@@ -174,6 +180,32 @@ def classification(config: Mapping[str, Any]) -> dict[str, list[str]]:
     return found
 
 
+def learned(config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What is made besides by methods that learn from other data beforehand: methods, sources, datasets, and of these,
+    by kind of result, few_shot, looked_up and trained.
+
+    Raises ConfigError or UnknownNameError.
+    """
+    datasets = known_datasets(config)
+    able = [name for name in methods.names() if needs.needs_of(methods.get(name))]
+    kinds = tuple(METHOD_STAGES)
+    found = lists(config, "learned", {"methods": able, **dict.fromkeys(("sources", "datasets", *kinds), datasets)})
+    if len(found["sources"]) > 1:
+        raise ConfigError("learned.sources must name one data set at most; make results of another source by name.")
+    for key in ("sources", *kinds):
+        if missing := [name for name in found[key] if name not in found["datasets"]]:
+            raise ConfigError(f"learned.datasets must hold '{missing[0]}', which learned.{key} names.")
+    if found["methods"] and not found["sources"]:
+        raise ConfigError("learned.sources must name the data set that search.<method>.source names.")
+    fetched = [*grid(config)[0], *classification(config)["datasets"]]
+    if missing := [name for name in found["datasets"] if name not in fetched]:
+        raise ConfigError(
+            f"learned.datasets names '{missing[0]}', which neither grid.datasets nor classification.datasets does. Add "
+            "it there: its images and its random control are made with those."
+        )
+    return found
+
+
 def lists(config: Mapping[str, Any], section: str, known: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """The lists of names in a section, each against the names it may hold. Raises ConfigError or UnknownNameError."""
     content = config.get(section) or {}
@@ -188,6 +220,11 @@ def lists(config: Mapping[str, Any], section: str, known: Mapping[str, list[str]
             if name not in known[key]:
                 raise UnknownNameError(f"name in {section}.{key}:", name, known[key], f"({section} in params.yaml)")
     return found
+
+
+def learned_pairs(listed: Mapping[str, list[str]], kind: str) -> list[tuple[str, str]]:
+    """(method, data set) of the results of a kind that the section `learned` lists."""
+    return list(itertools.product(listed["methods"], listed[kind]))
 
 
 def check_top_level(config: Mapping[str, Any]) -> None:
@@ -426,20 +463,65 @@ class Freezer:
         entry = oracles.entry_of(params["database"]["oracle"])
         yield f"database_{source}.json", self._file("database", source, params, family=entry)
 
+    def meta_files(self, source: str) -> Iterator[tuple[str, dict]]:
+        """(file name, content) of the meta-trainings on the database of a source."""
+        knobs = self._section("meta_train", MetaTrainConfig, self._tags(source))
+        of_database = self.database(source)
+        for stage, part in META_STAGES.items():
+            params = {"meta_train": {field.name: knobs[field.name] for field in dataclasses.fields(part)}}
+            entry = ""
+            if stage == "meta_train_generator":
+                # the database's oracle says what drawn architectures are worth
+                params["oracle"] = of_database["oracle"]
+                entry = oracles.entry_of(of_database["database"]["oracle"])
+            yield f"{stage}_{source}.json", self._file(stage, source, params, family=entry)
+
+    def needed_files(self, method: str, dataset: str) -> dict[str, str]:
+        """Argument of the search stage -> path, of what a method needs besides the images. Raises UnknownNameError."""
+        entry = methods.get(method)
+        source = needs.source_of(entry, self._search(method, dataset) if needs.needs_of(entry) else {})
+        if source is not None and source not in self.sources:
+            hint = "A source is a few-shot data set, known or a folder of yours."
+            raise UnknownNameError(f"source in search.{method}.source:", source, self.sources, hint)
+        return needs.files_of(entry, dataset, source)
+
+    @functools.cached_property
+    def needed(self) -> dict[tuple[str, str], dict[str, str]]:
+        """(method, data set) -> `needed_files`, where a method needs any."""
+        found = {
+            (m, d): self.needed_files(m, d)
+            for m in self.methods
+            if needs.needs_of(methods.get(m))
+            for d in self.datasets
+        }
+        return {pair: files for pair, files in found.items() if files}
+
     @functools.cached_property
     def files(self) -> dict[str, dict]:
         """Every frozen parameter file: name -> content."""
         self._check_lists()
+        _ = self.needed
         files = dict(self.card_files()) | dict(self.feature_files())
+        for source in self.sources:
+            files.update(self.meta_files(source))
         for dataset in self.datasets:
             files.update(self.data_files(dataset))
             files.update(self.database_files(dataset))
             for method in self.methods:
                 files.update(self.method_files(method, dataset))
-        listed = classification(self.config)
+        listed, of_learned = classification(self.config), learned(self.config)
         shown = {
-            "report": (ROWS, itertools.product(*reversed(grid(self.config)))),
-            "report_lookups": (LOOKUPS, itertools.product(listed["looked_up"], listed["datasets"])),
+            "report": (
+                ROWS,
+                [*itertools.product(*reversed(grid(self.config))), *learned_pairs(of_learned, "few_shot")],
+            ),
+            "report_lookups": (
+                LOOKUPS,
+                [
+                    *itertools.product(listed["looked_up"], listed["datasets"]),
+                    *learned_pairs(of_learned, "looked_up"),
+                ],
+            ),
         }
         for stage, (folder, pairs) in shown.items():
             files[f"{stage}.json"] = {
@@ -465,9 +547,38 @@ class Freezer:
                         f"{section} in params.yaml lists {method} on {dataset} as '{kind}', but its result is of the "
                         f"kind '{found}'. List it under {place} instead, or choose another search.{method}.space."
                     )
+        self._check_learned(learned(self.config), [*chosen, *listed["looked_up"], *listed["trained"]])
         for space, dataset in itertools.product(listed["cards"], listed["datasets"]):
             if dataset not in TABLES[space]:
                 raise ConfigError(
                     f"classification.cards: the table of {space} has no accuracies of {dataset}, only of "
                     f"{', '.join(TABLES[space])}."
                 )
+
+    def _check_learned(self, listed: Mapping[str, list[str]], elsewhere: Collection[str]) -> None:
+        """Raises ConfigError when a method that learns is listed with those that do not, or with another source."""
+        for method in elsewhere:
+            if needs.needs_of(methods.get(method)):
+                raise ConfigError(
+                    f"{method} learns from a database beforehand. List it under learned in params.yaml, not under grid "
+                    "or classification."
+                )
+        for source in listed["sources"]:
+            if listed["methods"] and source in self.database_tables:
+                raise ConfigError(
+                    "learned in params.yaml lists results, but database.oracle looks into a table, which DVC cannot "
+                    "follow. Leave learned.methods empty and name the results on Snakemake's command line."
+                )
+        for kind in METHOD_STAGES:
+            for method, dataset in learned_pairs(listed, kind):
+                if self.kinds[method, dataset] != kind:
+                    raise ConfigError(
+                        f"learned.{kind} in params.yaml lists {dataset}, but the result of {method} on it is of the "
+                        f"kind '{self.kinds[method, dataset]}'. List it under that key of learned."
+                    )
+                source = needs.source_of(methods.get(method), self._search(method, dataset))
+                if source not in listed["sources"]:
+                    raise ConfigError(
+                        f"{method} on {dataset} learns from '{source}' (search.{method}.source), but learned.sources "
+                        f"names {', '.join(listed['sources'])}. Let both name the same."
+                    )

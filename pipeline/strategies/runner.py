@@ -50,6 +50,8 @@ class Journal:
         not_finite: measured numbers that were none, by indicator.
         controls: by search seed, what a random search with the same budget found and cost; its time and evaluations
             are in the totals above as well.
+        account: what a method has to tell of its search besides, which depends on neither time nor machine.
+        ledger: seconds besides, by what they were spent on; those of an earlier work are not in the totals above.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -61,6 +63,8 @@ class Journal:
     peak_memory_mib: float = 0.0
     not_finite: dict[str, int] = field(default_factory=dict)
     controls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    account: dict[str, Any] = field(default_factory=dict)
+    ledger: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,21 @@ class Context:
         device: torch.device that measures.
         n_workers: processes that measure, on the processor.
         checkpoint: where the state is kept, if it is to be.
+        given: what the method needs besides, by the names of its `needs`.
     """
 
     def __init__(
-        self, prepared, *, seed: int, n_cells: int, device, n_workers: int = 1, checkpoint: Checkpoint | None = None
+        self,
+        prepared,
+        *,
+        seed: int,
+        n_cells: int,
+        device,
+        n_workers: int = 1,
+        checkpoint: Checkpoint | None = None,
+        given: Mapping[str, Any] | None = None,
     ):
-        self.prepared, self.seed, self.n_cells = prepared, seed, n_cells
+        self.prepared, self.seed, self.n_cells, self.given = prepared, seed, n_cells, given or {}
         self.device, self.n_workers, self.checkpoint = device, n_workers, checkpoint
         saved = (checkpoint.load() if checkpoint else None) or {"journal": {}, "search": None}
         self.journal = Journal(**saved["journal"])

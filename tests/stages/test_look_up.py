@@ -120,7 +120,7 @@ def test_a_row_and_a_drawing_are_written_beside_the_result(made):
 
 
 def test_a_method_without_whole_architectures_has_no_curve():
-    assert list(look_up.anytime(pd.DataFrame({"event": ["pruned"], "seed": [0]}), table(), "cifar10")) == []
+    assert list(look_up.anytime(pd.DataFrame({"event": ["pruned"], "seed": [0]}), table(), "cifar10", {})) == []
 
 
 @pytest.mark.parametrize("wrong", [{"space": "darts"}, {"digest": "3" * 64}])

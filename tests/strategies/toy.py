@@ -78,6 +78,7 @@ def answer(strategy) -> dict[str, Measured]:
 
 KNOBS = {
     "random_search": {"n_architectures": 27},
+    "generate_and_rank": {"n_candidates": 27, "n_at_once": 5},
     "regularised_evolution": {"population_size": 8, "tournament_size": 4, "n_cycles": 40},
     "reinforce": {"n_steps": 150},
 }

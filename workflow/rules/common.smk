@@ -35,7 +35,9 @@ def table_of(wildcards, ending):
 
 
 def database_table_files(wildcards):
-    table = GRID.database_tables.get(wildcards.dataset)
+    # the source of the database, under either name
+    (source,) = wildcards
+    table = GRID.database_tables.get(source)
     if table is None:
         return {}
     return {

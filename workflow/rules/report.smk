@@ -2,7 +2,8 @@ rule report:
     input:
         rows=expand(
             "results/rows/{method}_{dataset}.csv", method=METHODS, dataset=DATASETS
-        ),
+        )
+        + expand("results/rows/{stem}.csv", stem=GRID.learned),
         params=f"{FROZEN}/report.json",
     output:
         page=report(

@@ -1,5 +1,10 @@
+def needed_files(wildcards):
+    return GRID.needed.get((wildcards.method, wildcards.dataset), {})
+
+
 rule search:
     input:
+        unpack(needed_files),
         **PREPARED,
         params=f"{FROZEN}/search_{{method}}_{{dataset}}.json",
     output:
@@ -13,8 +18,12 @@ rule search:
     threads: GRID.threads
     resources:
         gpu=1,
+    params:
+        needed=lambda wildcards: GRID.needed_arguments(
+            wildcards.method, wildcards.dataset
+        ),
     message:
         "Searching an architecture for {wildcards.dataset} with {wildcards.method}"
     shell:
-        f"python -m pipeline search --method {{wildcards.method}} {PREPARED_ARGUMENTS} --params {{input.params}}"
+        f"python -m pipeline search --method {{wildcards.method}} {PREPARED_ARGUMENTS} {{params.needed}} --params {{input.params}}"
         " --genotype {output.genotype} --trace {output.trace} --cost {output.cost} 2>&1 | tee {log}"

@@ -1,0 +1,321 @@
+"""Search with meta-trained networks: a generator proposes architectures for a data set, a predictor ranks them.
+
+Lee, Hyung, Hwang: "Rapid Neural Architecture Search by Learning to Generate Graphs from Datasets" (MetaD2A), ICLR 2021,
+section 3.4. Both networks see features of images that a search may read, and nothing is trained.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.core.errors import ArtifactError, CapabilityError
+from pipeline.core.progress import say
+from pipeline.core.rng import stream_seed, torch_stream
+from pipeline.core.types import FEW_SHOT
+from pipeline.data.database import Database
+from pipeline.data.features import FeatureSet, draw
+from pipeline.evaluation.cost import Meter
+from pipeline.meta_networks import Normalisation, Predictor
+from pipeline.recipes.equal_budget import CONTROL, run_control
+from pipeline.recipes.genotype_scoring import EVALUATED
+from pipeline.recipes.learned import Learned
+from pipeline.recipes.learned_settings import LearnedSearchConfig
+from pipeline.recipes.meta_training import rated
+from pipeline.recipes.proposing import Proposer, encoded
+from pipeline.strategies.indicators import Indicator, Measured, mean
+from pipeline.strategies.runner import Context, Found, run
+from pipeline.strategies.stability import repeat_column, summarise_genotypes
+
+PREDICTION = Indicator("prediction", higher_is_better=True)
+"""The accuracy that an architecture would have by the predictor, in the unit of the database it learned from."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a learned search needs besides the images."""
+
+    features: FeatureSet
+    generator: Learned
+    predictor: Learned
+    database: Database
+
+    @classmethod
+    def of(cls, context: Context, space: Any) -> "Given":
+        """From the context. Raises ArtifactError for networks and features that do not belong together."""
+        given = context.given
+        own = cls(*(given[name] for name in ("data_features", "cell_generator", "cell_predictor", "accuracy_database")))
+        for network in (own.generator, own.predictor):
+            facts = network.facts
+            if facts["space"] != space.name:
+                raise ArtifactError(
+                    f"The {facts['kind']} knows architectures of {facts['space']}, but the search is about "
+                    f"{space.name}. Set search.metad2a.space and database.space alike."
+                )
+            if facts["size"]["feature_dim"] != own.features.dim or facts["database_digest"] != own.database.digest:
+                raise ArtifactError(
+                    f"The {facts['kind']} was trained on other features or another database than those given. Run the "
+                    f"meta-train-{facts['kind']} stage again."
+                )
+        return own
+
+
+class Drawings:
+    """Calls give random drawings of the images that a search may read.
+
+    Args:
+        wanted: images per class; a class that has fewer lowers it for all.
+
+    Attributes:
+        n_images: images per class.
+    """
+
+    def __init__(self, features: FeatureSet, wanted: int, generator: torch.Generator):
+        self.features, self.generator = features, generator
+        prepared = features.prepared
+        self.classes = prepared.classes_of(prepared.search_split).tolist()
+        self.n_images = min(wanted, *(len(features.rows_of(class_id)) for class_id in self.classes))
+
+    def __call__(self, n: int) -> Tensor:
+        """Shape (n n_classes n_images dim)."""
+        return torch.stack([draw(self.features, self.classes, self.n_images, self.generator) for _ in range(n)])
+
+
+class PredictionEvaluator:
+    """Rates all architectures of a question at once, by the predictor on the same few drawings of the data set.
+
+    Args:
+        predictor: on the device that computes.
+        datasets: what it reads in the drawings, shape (r nz); a drawing is a repeat.
+        event: what the trace calls a rated architecture.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        datasets: Tensor,
+        normalisation: Normalisation,
+        space: Any,
+        seed: int,
+        event: str = EVALUATED,
+    ):
+        self.predictor, self.datasets, self.normalisation = predictor, datasets, normalisation
+        self.space, self.seed, self.event = space, seed, event
+        self._asked: list[str] = []
+
+    def n_jobs(self, n_candidates: int) -> int:
+        return 1
+
+    def jobs(self, strategy) -> list[int]:
+        self._asked = [self.space.to_text(genotype) for genotype in strategy.ask()]
+        return [0]
+
+    def run(self, strategy, jobs: list[int]) -> Iterator[tuple[int, dict]]:
+        for job in jobs:
+            meter = Meter(self.datasets.device)
+            types = torch.stack([self.space.to_types(self.space.from_text(text)) for text in self._asked])
+            with torch.no_grad():
+                graphs = self.predictor.encode_graphs(types.to(self.datasets.device))
+            values = self.normalisation.to_accuracy(rated(self.predictor, self.datasets, graphs)).T.tolist()
+            cost = meter.so_far()
+            yield (
+                job,
+                {
+                    "values": values,
+                    "seconds": cost["device_seconds"],
+                    "wall_seconds": cost["wall_seconds"],
+                    "n_evaluations": 0,
+                    "peak_mib": cost["peak_memory_mib"],
+                },
+            )
+
+    def measured(self, strategy, results: Mapping[int, dict]) -> dict[str, Measured]:
+        return {PREDICTION.name: Measured(results[0]["values"])}
+
+    def rows(self, number: int, results: Mapping[int, dict], verdicts: list[int]) -> list[dict[str, Any]]:
+        """A line per architecture, in the order proposed; its `rank` is 0 for the one predicted best."""
+        each = results[0]["wall_seconds"] / len(self._asked)
+        return [
+            {
+                "seed": self.seed,
+                "round": number,
+                "event": self.event,
+                "cell": None,
+                "edge": None,
+                "operation": None,
+                "genotype": text,
+                PREDICTION.name: mean(values),
+                "rank": rank,
+                "seconds": round(each, 6),
+                **{repeat_column(PREDICTION.name, place): value for place, value in enumerate(values)},
+            }
+            for text, values, rank in zip(self._asked, results[0]["values"], verdicts, strict=True)
+        ]
+
+
+def search_learned(config: LearnedSearchConfig, context: Context) -> list[Found]:
+    """One architecture per seed of the configuration, the one predicted best among those that the generator proposed.
+
+    Raises CapabilityError when the space does not encode architectures as graphs, or not enough different ones are
+    proposed; ArtifactError when what was learned does not belong together.
+    """
+    from pipeline import spaces, strategies
+
+    space = spaces.get(config.space)()
+    if "encodes" not in space.capabilities:
+        raise CapabilityError(
+            f"This search needs a space that encodes its architectures as graphs; '{config.space}' does not. Set "
+            "search.metad2a.space to nas_bench_201."
+        )
+    given, journal = Given.of(context, space), context.journal
+    predictor = given.predictor.network
+    journal.account |= account_of(config, given)
+    journal.ledger["amortised"] = amortised(given)
+    known = {triple.genotype for split in ("base", "validation", "novel") for triple in given.database.triples(split)}
+    strategy_of = strategies.get("generate_and_rank")
+    for seed in config.seeds:
+        if seed in journal.found and (not config.control or "genotype" in journal.controls.get(seed, {})):
+            continue
+        search_seed = stream_seed(context.seed, "search", seed)
+        meter = Meter(context.device)
+        rating = Drawings(
+            given.features, given.predictor.facts["n_images"], torch_stream(search_seed, "rating drawings")
+        )
+        datasets = encoded(predictor, rating, config.n_resamplings, context.device)
+        reading = meter.so_far()
+
+        def evaluator(event: str, datasets: Tensor = datasets, seed: int = seed) -> PredictionEvaluator:
+            return PredictionEvaluator(predictor, datasets, given.predictor.normalisation, space, seed, event)
+
+        if seed not in journal.found:
+            meter = Meter(context.device)
+            drawings = Drawings(
+                given.features, given.generator.facts["n_images"], torch_stream(search_seed, "proposal drawings")
+            )
+            strategy = strategy_of(
+                space,
+                [PREDICTION],
+                torch_stream(search_seed, "proposals"),
+                n_candidates=config.n_candidates,
+                n_at_once=config.drawings_at_once,
+                propose=Proposer(given.generator.network, space, drawings, context.device),
+            )
+            proposing = meter.so_far()
+            before = journal.device_seconds
+            run(strategy, evaluator(EVALUATED), context, f"search with seed {seed}")
+            best_first = [space.to_text(genotype) for genotype in strategy.found()]
+            journal.found[seed] = best_first[0]
+            # with the seconds of encoding the drawings
+            rating_seconds = journal.device_seconds - before + reading["device_seconds"]
+            journal.device_seconds += proposing["device_seconds"] + reading["device_seconds"]
+            spend(journal.ledger, "generator_seconds", proposing["device_seconds"])
+            spend(journal.ledger, "predictor_seconds", rating_seconds)
+            journal.account.setdefault("candidates", []).append(
+                candidates_of(seed, strategy, best_first, known, drawings.n_images, rating.n_images)
+            )
+            context.save()
+        if config.control:
+            run_control(
+                lambda search_seed=search_seed: strategy_of(
+                    space, [PREDICTION], torch_stream(search_seed, "equal budget"), n_candidates=config.n_candidates
+                ),
+                lambda evaluator=evaluator: evaluator(CONTROL),
+                space,
+                context,
+                seed,
+            )
+    journal.stability = summarise_genotypes(journal.rows, [PREDICTION], config.n_resamplings)
+    for warning in filter(None, [journal.stability["warning"], *journal.account["warnings"]]):
+        say(f"warning: {warning}")
+    return [Found(seed, space.from_text(journal.found[seed])) for seed in config.seeds]
+
+
+def spend(ledger: dict[str, Any], name: str, seconds: float) -> None:
+    ledger[name] = ledger.get(name, 0.0) + seconds
+
+
+def candidates_of(
+    seed: int, strategy: Any, texts: list[str], known: set[str], n_images: int, n_images_rated: int
+) -> dict[str, Any]:
+    """What was proposed with one seed: how many were valid, different and new."""
+    return {
+        "seed": seed,
+        "n": len(texts),
+        "n_proposed": strategy.n_proposed,
+        "n_valid": strategy.n_valid,
+        "validity": strategy.n_valid / strategy.n_proposed,
+        "uniqueness": len(texts) / strategy.n_valid,
+        "novelty": sum(text not in known for text in texts) / len(texts),
+        "images_per_class": {"generator": n_images, "predictor": n_images_rated},
+    }
+
+
+def account_of(config: LearnedSearchConfig, given: Given) -> dict[str, Any]:
+    """What a result has to say of what was learned, in JSON's types."""
+    facts = {"generator": given.generator.facts, "predictor": given.predictor.facts}
+    report, first = given.database.report, given.generator.facts
+    held_out = {kind: of["held_out"] or {} for kind, of in facts.items()}
+    return {
+        "source": first["source"],
+        "source_title": first["source_title"],
+        "oracle": first["oracle"],
+        "features_network": dict(given.features.network),
+        "triples": report["statistics"]["counts"]["triples_by_split"],
+        "indicators": {PREDICTION.name: PREDICTION.higher_is_better},
+        "n_resamplings": config.n_resamplings,
+        "best_of": config.best_of,
+        "held_out": {
+            "predictor": {
+                name: held_out["predictor"].get(name) for name in ("within_tasks", "first_choice", "beats_random")
+            },
+            "generator": {name: held_out["generator"].get(name) for name in ("drawn", "generated_vs_uniform")},
+        },
+        "digests": {
+            "features": given.features.digest,
+            "database": given.database.digest,
+            **{kind: of["digest"] for kind, of in facts.items()},
+        },
+        "warnings": list(warnings_of(given)),
+    }
+
+
+def warnings_of(given: Given) -> Iterator[str]:
+    """What has to be said of what was learned: classes seen before, and what it failed at."""
+    if given.features.warning:
+        yield given.features.warning
+    prepared = given.features.prepared
+    if prepared.kind == FEW_SHOT:
+        learned = {name for task in given.database.tasks if task.split != "novel" for name in task.classes}
+        novel = {prepared.class_names[class_id] for class_id in prepared.classes_of("novel")}
+        if seen := novel & learned:
+            yield (
+                f"Meta-training on {given.generator.facts['source_title']} saw images of {len(seen)} of the "
+                f"{len(novel)} novel classes of {prepared.title}, which a few-shot test takes for unseen."
+            )
+    predicted = given.predictor.facts["held_out"]
+    if not predicted:
+        yield "Nobody measured what was learned on held-out tasks: the database has none (database.n_novel_tasks)."
+        return
+    if not predicted["beats_random"]["ranking"]:
+        yield (
+            "On tasks held out from meta-training the predictor ranks architectures no better than chance, as far as "
+            "its interval tells: more or better accuracies in the database may help."
+        )
+    beside = given.generator.facts["held_out"]["generated_vs_uniform"]
+    if beside is not None and not beside["beats_uniform"]:
+        yield (
+            "On tasks held out from meta-training the generator's architectures are no better than uniformly drawn "
+            "ones, as far as the interval tells."
+        )
+
+
+def amortised(given: Given) -> dict[str, dict[str, float]]:
+    """What was spent before any search, once for all data sets: seconds by work."""
+    spent = {
+        "database": given.database.report["cost"],
+        "generator": given.generator.facts["cost"],
+        "predictor": given.predictor.facts["cost"],
+    }
+    return {work: {name: of[name] for name in ("wall_seconds", "device_seconds")} for work, of in spent.items()}
