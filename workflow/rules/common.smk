@@ -50,3 +50,7 @@ def database_table_arguments(wildcards, input):
     if "table" not in input.keys():
         return ""
     return f"--table {input.table} --table-facts {input.table_facts}"
+
+
+def needed_files(wildcards):
+    return GRID.needed.get((wildcards.method, wildcards.dataset), {})

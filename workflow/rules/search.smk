@@ -1,7 +1,3 @@
-def needed_files(wildcards):
-    return GRID.needed.get((wildcards.method, wildcards.dataset), {})
-
-
 rule search:
     input:
         unpack(needed_files),
