@@ -1,5 +1,6 @@
 """What meta-training reads, small: features that tell classes apart, and a database of made-up accuracies."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -15,6 +16,7 @@ from pipeline.core.config import resolve
 from pipeline.data.database import COLUMNS, Database, read_rows, triples_digest
 from pipeline.data.features import FeatureSet, digest_of
 from pipeline.data.prepared import PreparedSet
+from pipeline.recipes import oracles
 from pipeline.recipes.database import DatabaseConfig, Plan, ask, statistics
 from pipeline.recipes.meta_settings import GeneratorTraining, PredictorTraining
 from pipeline.recipes.oracles import Bench
@@ -100,7 +102,7 @@ def database_of(folder: pathlib.Path, prepared: PreparedSet, **knobs) -> dict[st
         "budget": "laptop",
         "seed": 0,
         "space": space.name,
-        "oracle": {"name": "train", "unit": "per cent", "meaning": "made up for tests", "knobs": {}},
+        "oracle": {"name": "train", "unit": "per cent", "meaning": "made up for tests", "knobs": oracle_knobs()},
         "sampling": {"sampling": config.sampling},
         "statistics": statistics(*columns, space),
         "digests": {
@@ -163,16 +165,15 @@ class Source:
         )
 
 
+def oracle_knobs() -> dict:
+    """Of the oracle that is asked about what the generator draws."""
+    return resolve(oracles.get("train"), ORACLE, ("laptop",), BUDGETS, "oracle.train")
+
+
 def frozen(kind: str, cls: type, knobs: dict) -> dict:
-    import dataclasses
-
-    from pipeline.recipes import oracles
-
     names = {field.name for field in dataclasses.fields(cls)}
     own = {name: value for name, value in (KNOBS | knobs).items() if name in names}
     params = {"meta_train": resolve(cls, own, ("laptop",), BUDGETS, "meta_train")}
-    if kind == "generator":
-        params["oracle"] = resolve(oracles.get("train"), ORACLE, ("laptop",), BUDGETS, "oracle.train")
     return {
         "stage": f"meta_train_{kind}", "dataset": "tiny", "budget": "laptop", "seed": 0, "params": params,
         "code": "0" * 64,

@@ -85,8 +85,8 @@ def asked(job: Job, held_out: Examples, texts: list[list[str]], arguments) -> di
 
     The database's own held-out architectures are the uniform ones, unless they were drawn otherwise.
     """
-    name = job.database.report["oracle"]["name"]
-    oracle = build(oracles.get(name), job.frozen.params["oracle"], f"oracle.{name}")
+    name, knobs = (job.database.report["oracle"][key] for key in ("name", "knobs"))
+    oracle = build(oracles.get(name), knobs, f"oracle.{name}")
     table = table_files(arguments) if oracle.needs_table else {}
     seed = job.database.report["seed"]
     bench = Bench(job.space, job.prepared, seed, job.device, **table)

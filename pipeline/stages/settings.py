@@ -466,15 +466,9 @@ class Freezer:
     def meta_files(self, source: str) -> Iterator[tuple[str, dict]]:
         """(file name, content) of the meta-trainings on the database of a source."""
         knobs = self._section("meta_train", MetaTrainConfig, self._tags(source))
-        of_database = self.database(source)
         for stage, part in META_STAGES.items():
             params = {"meta_train": {field.name: knobs[field.name] for field in dataclasses.fields(part)}}
-            entry = ""
-            if stage == "meta_train_generator":
-                # the database's oracle says what drawn architectures are worth
-                params["oracle"] = of_database["oracle"]
-                entry = oracles.entry_of(of_database["database"]["oracle"])
-            yield f"{stage}_{source}.json", self._file(stage, source, params, family=entry)
+            yield f"{stage}_{source}.json", self._file(stage, source, params)
 
     def needed_files(self, method: str, dataset: str) -> dict[str, str]:
         """Argument of the search stage -> path, of what a method needs besides the images. Raises UnknownNameError."""

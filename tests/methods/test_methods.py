@@ -12,14 +12,17 @@ from pipeline import data, methods, spaces
 from pipeline.core.config import BUDGETS, build, resolve
 from pipeline.core.errors import CapabilityError, ScoreError
 from pipeline.recipes.supernet_pruning import SupernetEvaluator, chance_of, prune_supernet
+from pipeline.stages import needs
 from pipeline.strategies.indicators import Indicator
 from pipeline.strategies.prune_by_rank import PruneByRank
 from pipeline.strategies.runner import Context
 from tests import tiny_set
+from tests.small_learning import Source, given
 
 SMALL = {
     "channels": 2, "image_size": 8, "repeat": 1, "prune_number": 6, "n_region_samples": 60, "tasks_per_batch": 1,
     "n_images": 4, "seeds": [0], "population_size": 3, "tournament_size": 2, "n_cycles": 2, "n_steps": 3,
+    "n_candidates": 4,
 }  # fmt: skip
 TAGS = (*BUDGETS, *data.names(), "5cells", "8cells")
 
@@ -29,18 +32,28 @@ def tiny(tmp_path_factory):
     return tiny_set.prepared(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory) -> tuple:
+    """A data set, and all that a method may need besides, from networks that were hardly trained."""
+    source = Source(tmp_path_factory.mktemp("source"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(source.folder)
+        return source.prepared, given(source)
+
+
 def small_config(name: str, **knobs):
     cls = methods.get(name).Config
     names = {field.name for field in dataclasses.fields(cls)}
     return build(cls, {key: value for key, value in (SMALL | knobs).items() if key in names})
 
 
-def context(prepared, seed: int = 0, n_workers: int = 2) -> Context:
-    return Context(prepared, seed=seed, n_cells=2, device=torch.device("cpu"), n_workers=n_workers)
+def context(prepared, seed: int = 0, n_workers: int = 2, things=None) -> Context:
+    device = torch.device("cpu")
+    return Context(prepared, seed=seed, n_cells=2, device=device, n_workers=n_workers, given=things)
 
 
-def search(name: str, prepared, seed: int = 0, n_workers: int = 2, **knobs):
-    here = context(prepared, seed, n_workers)
+def search(name: str, prepared, seed: int = 0, n_workers: int = 2, things=None, **knobs):
+    here = context(prepared, seed, n_workers, things)
     return methods.get(name).search(small_config(name, **knobs), here), here.journal
 
 
@@ -62,8 +75,10 @@ print("torch" in sys.modules)
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_a_method_proposes_architectures_of_its_space(name, tiny):
-    found, journal = search(name, tiny, only_lrs=True)
+def test_a_method_proposes_architectures_of_its_space(name, tiny, learned):
+    prepared, things = learned if needs.needs_of(methods.get(name)) else (tiny, {})
+    wanted = needs.needs_of(methods.get(name))
+    found, journal = search(name, prepared, things={one: things[one] for one in wanted}, only_lrs=True)
     space = spaces.get(methods.get(name).space(small_config(name)))()
     assert found
     assert len({one.seed for one in found}) == len(found)
