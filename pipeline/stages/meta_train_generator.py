@@ -83,7 +83,8 @@ def judged(job: Job, network: Any, base: Examples, held_out: Examples, arguments
 def asked(job: Job, held_out: Examples, texts: list[list[str]], arguments) -> dict[str, Any]:
     """The oracle's answers to drawn architectures of held-out tasks, beside those to architectures drawn uniformly.
 
-    The database's own held-out architectures are the uniform ones, unless they were drawn otherwise.
+    The database's own held-out architectures are the uniform ones, unless they were drawn otherwise; where they are
+    fewer than those that the generator drew, others are drawn too.
     """
     name, knobs = (job.database.report["oracle"][key] for key in ("name", "knobs"))
     oracle = build(oracles.get(name), knobs, f"oracle.{name}")
@@ -97,10 +98,14 @@ def asked(job: Job, held_out: Examples, texts: list[list[str]], arguments) -> di
     if job.database.report["sampling"]["sampling"] == UNIFORM:
         for triple in job.database.triples("novel"):
             uniform.setdefault(triple.task, []).append(triple.accuracy)
-    else:
+    missing = {
+        number: max(0, len(of_task) - len(uniform.get(number, ())))
+        for number, of_task in zip(held_out.names, texts, strict=True)
+    }
+    if any(missing.values()):
         drawn = [
-            draw_architectures(job.space, len(of_task), UNIFORM, numpy_stream(job.seed, "uniform cells", number))
-            for number, of_task in zip(held_out.names, texts, strict=True)
+            draw_architectures(job.space, n, UNIFORM, numpy_stream(job.seed, "uniform cells", number))
+            for number, n in missing.items()
         ]
         others = plan_of(held_out, drawn, {}, "novel")
         for (task, _), value in zip(others.pairs, put(job, others, oracle, bench, UNIFORM), strict=True):

@@ -1,6 +1,8 @@
 """A copy of the project in a folder of its own, made small, with both tools at hand."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -146,3 +148,33 @@ class Project:
 def jobs_in(printed: str) -> list[str]:
     """Jobs by the names of their parameter files (search_metantk_doublemnist), from the commands a tool prints."""
     return sorted(set(re.findall(r"python -m pipeline .*--params build/params/(\S+)\.json", printed)))
+
+
+DVC_JOBS = """
+import json, pathlib
+from dvc.repo import Repo
+with Repo() as repo:
+    root = pathlib.Path(repo.root_dir)
+    rel = lambda item: str(pathlib.Path(item.fs_path).relative_to(root))
+    print(json.dumps({" ".join(s.cmd.split()): [[rel(o) for o in s.outs], [rel(d) for d in s.deps if d.def_path]]
+                      for s in repo.index.stages if s.addressing != "freeze"}))
+"""
+
+
+def described_jobs(project: Project) -> tuple[dict[str, tuple[set, set]], dict[str, tuple[set, set]]]:
+    """By command what it writes and reads, as Snakemake and as DVC describe the jobs of a finished project."""
+    printed = project.run("snakemake", "--detailed-summary", "--cores", "1")
+    rows = csv.DictReader(io.StringIO(printed[printed.index("output_file") :]), delimiter="\t")
+    snakemake_jobs: dict = {}
+    for row in rows:
+        command = " ".join(row["shellcmd"].split()).split(" 2>&1 | tee ")[0]
+        outputs, inputs = snakemake_jobs.setdefault(command, (set(), set()))
+        outputs.add(row["output_file"])
+        # DVC depends on the folder of the rows, Snakemake on the rows
+        shown = " report " in command
+        inputs.update(
+            "results/rows" if shown and name.startswith("results/rows/") else name
+            for name in filter(None, row["input-file(s)"].split(","))
+        )
+    dvc_jobs = json.loads(project.run("python", "-c", DVC_JOBS).splitlines()[-1])
+    return snakemake_jobs, {command: (set(outs), set(deps)) for command, (outs, deps) in dvc_jobs.items()}

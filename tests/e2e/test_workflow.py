@@ -3,8 +3,6 @@
 One project is taken through a user's week; each test leaves it finished and recorded.
 """
 
-import csv
-import io
 import json
 import os
 import random
@@ -17,7 +15,7 @@ import jsonschema
 import psutil
 import pytest
 
-from tests.e2e.project import ROOT, SMALL, Project, jobs_in
+from tests.e2e.project import ROOT, SMALL, Project, described_jobs, jobs_in
 
 pytestmark = pytest.mark.e2e
 
@@ -49,32 +47,10 @@ def test_after_a_run_neither_tool_has_anything_to_do(finished):
 
 
 def test_snakemake_and_dvc_describe_the_same_jobs(finished):
-    printed = finished.run("snakemake", "--detailed-summary", "--cores", "1")
-    rows = csv.DictReader(io.StringIO(printed[printed.index("output_file") :]), delimiter="\t")
-    snakemake_jobs: dict = {}
-    for row in rows:
-        command = " ".join(row["shellcmd"].split()).split(" 2>&1 | tee ")[0]
-        outputs, inputs = snakemake_jobs.setdefault(command, (set(), set()))
-        outputs.add(row["output_file"])
-        inputs.update(filter(None, row["input-file(s)"].split(",")))
-    listed = """
-import json, pathlib
-from dvc.repo import Repo
-with Repo() as repo:
-    root = pathlib.Path(repo.root_dir)
-    rel = lambda item: str(pathlib.Path(item.fs_path).relative_to(root))
-    print(json.dumps({" ".join(s.cmd.split()): [[rel(o) for o in s.outs], [rel(d) for d in s.deps if d.def_path]]
-                      for s in repo.index.stages if s.addressing != "freeze"}))
-"""
-    dvc_jobs = json.loads(finished.run("python", "-c", listed).splitlines()[-1])
+    snakemake_jobs, dvc_jobs = described_jobs(finished)
     assert set(snakemake_jobs) == set(dvc_jobs)
-    for command, (outputs, inputs) in snakemake_jobs.items():
-        dvc_outputs, dvc_inputs = dvc_jobs[command]
-        if " report " in command:
-            # DVC depends on the folder of the rows, Snakemake on the rows
-            inputs = {"results/rows" if name.startswith("results/rows/") else name for name in inputs}
-        assert outputs == set(dvc_outputs), command
-        assert inputs == set(dvc_inputs), command
+    for command, described in snakemake_jobs.items():
+        assert described == dvc_jobs[command], command
 
 
 def test_an_evaluation_key_reruns_evaluation_only_and_snakemake_recognises_it(finished):

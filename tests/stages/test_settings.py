@@ -13,7 +13,17 @@ from pipeline.core.errors import ConfigError, UnknownNameError
 from pipeline.recipes import oracles
 from pipeline.stages.driver import check_targets, with_overrides
 from pipeline.stages.freeze import freeze, remember
-from pipeline.stages.settings import FOLDER_FAMILY, PARAMS, SECTIONS, Freezer, folders, grid, load, machine_settings
+from pipeline.stages.settings import (
+    FOLDER_FAMILY,
+    PARAMS,
+    SECTIONS,
+    Freezer,
+    folders,
+    grid,
+    learned,
+    load,
+    machine_settings,
+)
 
 
 @pytest.fixture(scope="module")
@@ -430,3 +440,70 @@ def test_the_printed_knobs_are_the_defaults_of_params_yaml(config, capsys):
     assert printed["oracle"] == config["oracle"]
     for name in SECTIONS:
         assert printed[name] == config[name], name
+
+
+LEARNED = {
+    "methods": ["metad2a"], "sources": ["miniimagenet"], "datasets": ["miniimagenet", "cifar10"],
+    "few_shot": ["miniimagenet"], "looked_up": ["cifar10"],
+}  # fmt: skip
+
+
+def with_learned(config, **changes):
+    config = changed(config, "grid", "datasets", ["miniimagenet"])
+    config = changed(config, "classification", {"datasets": ["cifar10"], "tables": ["nas_bench_201"]})
+    return changed(config, "learned", LEARNED | changes)
+
+
+def test_a_method_that_learns_names_the_files_it_needs_and_others_none(config):
+    needed = Freezer(config).needed
+    assert {method for method, _ in needed} == {"metad2a"}
+    files = needed["metad2a", "pets"]
+    assert files["features"] == "data/features/pets_by_miniimagenet.npy"
+    assert files["predictor_facts"] == "models/predictor_miniimagenet/facts.json"
+    assert files["triples"] == "database/miniimagenet/triples.csv"
+
+
+def test_what_learns_beforehand_is_listed_by_kind_of_result(config):
+    assert learned(with_learned(config))["few_shot"] == ["miniimagenet"]
+    assert Freezer(with_learned(config)).files
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"sources": []}, "learned.sources must name"),
+        ({"sources": ["miniimagenet", "cifar10"]}, "one data set at most"),
+        ({"datasets": ["cifar10"]}, "learned.datasets must hold 'miniimagenet'"),
+        ({"datasets": ["miniimagenet", "cifar10", "omniglot"]}, "neither grid.datasets nor"),
+        ({"methods": ["tenas"]}, "metad2a"),
+        ({"trained": ["cifar10"], "looked_up": []}, "of the kind 'looked_up'"),
+    ],
+)
+def test_a_list_of_what_learns_that_cannot_be_made_is_refused(config, changes, message):
+    with pytest.raises((ConfigError, UnknownNameError), match=message):
+        _ = Freezer(with_learned(config, **changes)).files
+
+
+def test_a_method_that_learns_is_not_listed_with_those_that_do_not(config):
+    with pytest.raises(ConfigError, match="List it under learned"):
+        _ = Freezer(changed(config, "grid", "methods", ["metad2a", "random"])).files
+
+
+def test_a_source_that_is_no_few_shot_set_or_differs_from_the_listed_one_is_refused(config):
+    with pytest.raises(UnknownNameError, match=r"search\.metad2a\.source"):
+        _ = Freezer(changed(config, "search", "metad2a", "source", "cifar10")).files
+    with pytest.raises(ConfigError, match="learns from 'omniglot'"):
+        _ = Freezer(changed(with_learned(config), "search", "metad2a", "source", "omniglot")).files
+
+
+def test_a_database_that_looks_into_a_table_cannot_be_listed_for_dvc(config):
+    other = changed(with_learned(config), "database", "oracle", "table")
+    with pytest.raises(ConfigError, match="looks into a table"):
+        _ = Freezer(other).files
+
+
+def test_a_knob_of_one_meta_training_changes_that_one_alone(config):
+    before = Freezer(config).files
+    for key, kind in (("generator_epochs", "generator"), ("predictor_epochs", "predictor")):
+        names = difference(before, Freezer(changed(config, "meta_train", key, 3)).files)
+        assert names == {name for name in before if name.startswith(f"meta_train_{kind}_")}
