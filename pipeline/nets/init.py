@@ -1,5 +1,6 @@
 """Initial weights, every one drawn from the generator that is passed in."""
 
+import abc
 import math
 from collections.abc import Callable
 
@@ -10,12 +11,12 @@ from pipeline.core.errors import ConfigError, UnknownNameError
 from pipeline.nets.norms import NORM_TYPES
 
 
-class OwnWeights(nn.Module):
+class OwnWeights(nn.Module, abc.ABC):
     """A layer that draws the weights it holds itself, whatever the scheme; those of its children follow the scheme."""
 
+    @abc.abstractmethod
     def draw_weights(self, generator: torch.Generator) -> None:
         """Fill the weights held by this layer itself."""
-        raise NotImplementedError
 
 
 def _fans(weight: torch.Tensor) -> tuple[int, int]:

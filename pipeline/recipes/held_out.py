@@ -73,7 +73,8 @@ def judge_predictor(
     ).mean(0)
     truth, tasks = held_out.accuracy, held_out.task.numpy()
     groups = [np.flatnonzero(tasks == task) for task in range(len(held_out.classes))]
-    new = np.array([text not in set(known) for text in held_out.genotypes])
+    old = set(known)
+    new = np.array([text not in old for text in held_out.genotypes])
     generator = numpy_stream(seed, "held-out bootstrap")
     inside = [rows for rows in groups if len(rows) >= FEWEST_CELLS]
     within = {name: mean_over(of(predicted[rows], truth[rows]) for rows in inside) for name, of in CORRELATIONS.items()}

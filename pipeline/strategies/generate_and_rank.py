@@ -3,15 +3,14 @@
 MetaD2A (Lee et al., ICLR 2021) searches so: a generator proposes, a predictor measures.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 
-from pipeline.core.errors import CapabilityError, ScoreError
+from pipeline.core.errors import CapabilityError
 from pipeline.strategies import STRATEGIES
-from pipeline.strategies.indicators import Indicator, Measured, mean, rank_sums
+from pipeline.strategies.indicators import Indicator, Measured, mean, rank_sums, require_finite
 
 PROPOSALS_PER_CANDIDATE = 1000
 Propose = Callable[[int, torch.Generator], Sequence[Any]]
@@ -94,8 +93,7 @@ class GenerateAndRank:
         columns = []
         for item in self.indicators:
             means = [mean(row) for row in measured[item.name].values]
-            if not any(map(math.isfinite, means)):
-                raise ScoreError(f"Indicator '{item.name}' has no finite value for any of {len(means)} architectures.")
+            require_finite(item.name, means)
             columns.append((means, item.higher_is_better))
         totals = rank_sums(columns)
         order = sorted(range(len(totals)), key=totals.__getitem__)

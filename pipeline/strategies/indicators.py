@@ -108,6 +108,12 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
+def require_finite(name: str, values: Sequence[float]) -> None:
+    """Raises ScoreError when an indicator has no finite value for any architecture."""
+    if not any(map(math.isfinite, values)):
+        raise ScoreError(f"Indicator '{name}' has no finite value for any of {len(values)} architectures.")
+
+
 def to_significant(value: float) -> float:
     """`value` to three significant digits: sign(x) round(a 10^-k, 3) 10^k, a = |x| + 1e-8, k = floor(log10 a) + 1."""
     if value == 0:

@@ -3,15 +3,14 @@
 The control that every search has to beat: the same space, the same recipe, no signal.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 
-from pipeline.core.errors import CapabilityError, ScoreError
+from pipeline.core.errors import CapabilityError
 from pipeline.strategies import STRATEGIES
-from pipeline.strategies.indicators import Indicator, Measured, mean, rank_together
+from pipeline.strategies.indicators import Indicator, Measured, mean, rank_together, require_finite
 
 TRIES_PER_ARCHITECTURE = 1000
 
@@ -77,8 +76,7 @@ class RandomSearch:
         columns = []
         for item in self.indicators:
             means = [mean(row) for row in measured[item.name].values]
-            if not any(map(math.isfinite, means)):
-                raise ScoreError(f"Indicator '{item.name}' has no finite value for any of {len(means)} architectures.")
+            require_finite(item.name, means)
             columns.append((means, item.higher_is_better))
         if columns:
             order, _ = rank_together(columns)

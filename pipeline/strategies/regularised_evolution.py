@@ -3,15 +3,14 @@
 With several indicators members are compared by the sum of their ranks, as in TEG-NAS (Chen et al., 2021).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 
-from pipeline.core.errors import CapabilityError, ConfigError, ScoreError
+from pipeline.core.errors import CapabilityError, ConfigError
 from pipeline.strategies import STRATEGIES
-from pipeline.strategies.indicators import Indicator, Measured, best_by_ranks, mean
+from pipeline.strategies.indicators import Indicator, Measured, best_by_ranks, mean, require_finite
 
 CHOICES = ("population", "history")
 
@@ -82,8 +81,8 @@ class RegularisedEvolution:
         """
         for item in self.indicators:
             values = [mean(row) for row in measured[item.name].values]
-            if not self._texts and not any(map(math.isfinite, values)):
-                raise ScoreError(f"Indicator '{item.name}' has no finite value for any of {len(values)} architectures.")
+            if not self._texts:
+                require_finite(item.name, values)
             self._values[item.name] += values
         self._texts += self._asked
         self.round += 1

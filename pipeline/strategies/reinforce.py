@@ -1,15 +1,14 @@
 """REINFORCE: a policy over architectures climbs the reward of what it draws (Williams 1992; TEG-NAS, 2021)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 
-from pipeline.core.errors import CapabilityError, ConfigError, ScoreError
+from pipeline.core.errors import CapabilityError, ConfigError
 from pipeline.strategies import STRATEGIES
 from pipeline.strategies.history_reward import HistoryReward
-from pipeline.strategies.indicators import Indicator, Measured, best_by_ranks, mean
+from pipeline.strategies.indicators import Indicator, Measured, best_by_ranks, mean, require_finite
 
 CHOICES = ("history", "policy")
 INITIAL_SPREAD = 1e-3
@@ -97,15 +96,11 @@ class Reinforce:
         loss.backward()
         self._optimiser.step()
         if self.finished:
-            self._refuse_nothing_measured()
+            for name, values in self.reward.values.items():
+                require_finite(name, values)
         else:
             self._draw()
         return []
-
-    def _refuse_nothing_measured(self) -> None:
-        for name, values in self.reward.values.items():
-            if not any(map(math.isfinite, values)):
-                raise ScoreError(f"Indicator '{name}' has no finite value for any of {len(values)} architectures.")
 
     def found(self) -> list:
         """The genotype chosen."""
