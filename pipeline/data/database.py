@@ -93,6 +93,11 @@ class Database:
             by_split[row["split"]].append(_triple(row, listed, f"{triples}, line {line}"))
         return cls(listed, facts, digest(wanted), dict(by_split))
 
+    @property
+    def genotypes(self) -> set[str]:
+        """Texts of all its architectures."""
+        return {triple.genotype for of_split in self._triples.values() for triple in of_split}
+
     def triples(self, split: str) -> list[Triple]:
         """The triples of a split, those of a task together. Raises UnknownNameError."""
         if split not in SPLITS:

@@ -173,7 +173,7 @@ def search_learned(config: LearnedSearchConfig, context: Context) -> list[Found]
     predictor = given.predictor.network
     journal.account |= account_of(config, given)
     journal.ledger["amortised"] = amortised(given)
-    known = {triple.genotype for split in ("base", "validation", "novel") for triple in given.database.triples(split)}
+    known = given.database.genotypes
     strategy_of = strategies.get("generate_and_rank")
     for seed in config.seeds:
         if seed in journal.found and (not config.control or "genotype" in journal.controls.get(seed, {})):

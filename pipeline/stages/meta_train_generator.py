@@ -32,12 +32,8 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> None:
     job = Job.read("generator", GeneratorTraining, arguments)
-    config, database = job.config, job.database
-    examples = {
-        split: Examples.of(triples, split, database, job.features, job.space)
-        for split in ("base", "validation", "novel")
-        if (triples := database.best(split, config.best_fraction)) or split != "novel"
-    }
+    config = job.config
+    examples = job.examples(lambda split: job.database.best(split, config.best_fraction))
     size = job.size(config.generator_hs, config.generator_nz)
     network, meter = fresh("generator", size, job.space, job.seed).to(job.device), job.meter()
     trained = train_generator(
@@ -72,7 +68,7 @@ def judged(job: Job, network: Any, base: Examples, held_out: Examples, arguments
     n_of_task = -(-config.n_graphs // len(held_out.classes))
     common = {"seed": job.seed, "device": job.device}
     proposals = proposals_for(network, held_out, space, config, n_of_task, **common)
-    known = {triple.genotype for split in ("base", "validation", "novel") for triple in job.database.triples(split)}
+    known = job.database.genotypes
     found = judge_generator(network, base, held_out, proposals, space, known, config, **common)
     wanted = config.cells_per_held_out_task
     firsts = [list(dict.fromkeys(texts_of(space, of_task)))[:wanted] for of_task in proposals]

@@ -9,7 +9,7 @@ from pipeline.meta_networks.normalisation import PARITY_SCALE
 from pipeline.recipes.held_out import judge_predictor
 from pipeline.recipes.learned import fresh
 from pipeline.recipes.meta_settings import PredictorTraining
-from pipeline.recipes.meta_training import Examples, train_predictor
+from pipeline.recipes.meta_training import train_predictor
 from pipeline.stages import meta_trained
 from pipeline.stages.meta_trained import Job
 
@@ -18,12 +18,8 @@ add_arguments = meta_trained.add_arguments
 
 def run(arguments) -> None:
     job = Job.read("predictor", PredictorTraining, arguments)
-    config, database = job.config, job.database
-    examples = {
-        split: Examples.of(triples, split, database, job.features, job.space)
-        for split in ("base", "validation", "novel")
-        if (triples := database.triples(split)) or split != "novel"
-    }
+    config = job.config
+    examples = job.examples(job.database.triples)
     normalisation = Normalisation.of(examples["base"].accuracy.tolist(), PARITY_SCALE if config.small_targets else 1.0)
     size = job.size(config.predictor_hs, config.predictor_nz)
     network, meter = fresh("predictor", size, job.space, job.seed).to(job.device), job.meter()

@@ -1,6 +1,6 @@
 """Files of meta-trained networks, and what their two stages have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,14 @@ from pipeline.core.device import choose_device, use_threads
 from pipeline.core.errors import ArtifactError
 from pipeline.core.rng import stream_seed
 from pipeline.core.tensors import read_tensors, write_tensors
-from pipeline.data.database import Database
+from pipeline.core.types import SPLITS
+from pipeline.data.database import Database, Triple
 from pipeline.data.features import FeatureSet
 from pipeline.data.prepared import PreparedSet
 from pipeline.evaluation.cost import Meter
 from pipeline.recipes.learned import Learned, fresh
 from pipeline.recipes.meta_settings import MetaTraining
-from pipeline.recipes.meta_training import Trained
+from pipeline.recipes.meta_training import Examples, Trained
 from pipeline.stages.common import (
     Frozen,
     add_prepared_arguments,
@@ -111,6 +112,17 @@ class Job:
             use_threads(here.threads),
             Checkpoint(checkpoint_path(frozen.stage, frozen.dataset), key),
         )
+
+    def examples(self, triples_of: Callable[[str], Sequence[Triple]]) -> dict[str, Examples]:
+        """What is learned from, chosen by and measured on, by split; without held-out ones where there are none.
+
+        Raises ConfigError when one of the other two has no triples.
+        """
+        return {
+            split: Examples.of(triples, split, self.database, self.features, self.space)
+            for split in SPLITS
+            if (triples := triples_of(split)) or split != "novel"
+        }
 
     def size(self, hs: int, nz: int) -> dict[str, int]:
         return {"feature_dim": self.features.dim, "hs": hs, "nz": nz}
