@@ -62,6 +62,7 @@ def read_matlab(content: bytes, what: str) -> tuple[np.ndarray, list[str]]:
     """
     from scipy.io.matlab import MatReadError, loadmat
 
+    # scipy has NotImplementedError for files of MATLAB 7.3
     damages = (MatReadError, ValueError, TypeError, LookupError, OSError, EOFError, NotImplementedError)
     try:
         arrays = loadmat(io.BytesIO(content))
