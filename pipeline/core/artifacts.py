@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -37,6 +39,31 @@ def explained_write_errors(path: PathLike) -> Iterator[None]:
         raise
 
 
+def remove_abandoned(path: PathLike) -> None:
+    """Delete what killed writers of `path` left beside it; a file that a living writer holds stays."""
+    path = pathlib.Path(path)
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    for candidate in path.parent.iterdir():
+        if ours.fullmatch(candidate.name):
+            with contextlib.suppress(FileNotFoundError, BlockingIOError), open(candidate, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                candidate.unlink()
+
+
+@contextlib.contextmanager
+def _temporary(path: pathlib.Path) -> Iterator[tuple[int, str]]:
+    """A new locked file beside `path`, as descriptor and name; it is gone afterwards unless it was renamed."""
+    remove_abandoned(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle, temporary
+    finally:
+        os.close(handle)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
 @contextlib.contextmanager
 def writing(path: PathLike, mode: str = "w") -> Iterator[IO]:
     """Open `path` for writing so that it appears only when the block ends well.
@@ -46,19 +73,14 @@ def writing(path: PathLike, mode: str = "w") -> Iterator[IO]:
     path = pathlib.Path(path)
     with explained_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
+        with _temporary(path) as (handle, temporary):
             text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-            with os.fdopen(handle, mode, **text) as file:
+            with os.fdopen(handle, mode, closefd=False, **text) as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                os.fsync(handle)
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
 
 
 def write_text(path: PathLike, text: str) -> None:
@@ -119,22 +141,14 @@ def writing_array(path: PathLike, shape: tuple[int, ...], dtype: Any) -> Iterato
                 f"{path} needs {n_bytes / 2**20:.0f} MiB and its disk has {free / 2**20:.0f} MiB free. "
                 "Nothing was written: free some space and run the same command again."
             )
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
+        with _temporary(path) as (handle, temporary):
             array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
-            with open(temporary, "r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
+            os.posix_fallocate(handle, 0, os.path.getsize(temporary))
             yield array
             array.flush()
-            with open(temporary, "r+b") as file:
-                os.fsync(file.fileno())
+            os.fsync(handle)
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
 
 
 def sha256(path: PathLike) -> str:

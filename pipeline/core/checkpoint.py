@@ -6,7 +6,7 @@ import pathlib
 import pickle
 from typing import Any
 
-from pipeline.core.artifacts import PathLike, digest, writing
+from pipeline.core.artifacts import PathLike, digest, remove_abandoned, writing
 from pipeline.core.progress import say
 
 
@@ -46,5 +46,7 @@ class Checkpoint:
             torch.save({"key": self.key, "state": state}, file)
 
     def clear(self) -> None:
+        if self.path.parent.is_dir():
+            remove_abandoned(self.path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)

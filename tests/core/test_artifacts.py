@@ -53,6 +53,43 @@ def test_an_array_larger_than_the_disk_is_refused_before_anything_is_written(tmp
     assert os.listdir(tmp_path) == []
 
 
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pipeline.core.artifacts import writing
+with writing(sys.argv[1], "wb") as file:
+    file.write(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leave_half_a_file(path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)])
+    assert len(os.listdir(path.parent)) == 1
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_writing(tmp_path):
+    leave_half_a_file(tmp_path / "result.json")
+    (tmp_path / ".result.json.of_another").touch()
+    write_json(tmp_path / "result.json", {"a": 1})
+    assert sorted(os.listdir(tmp_path)) == [".result.json.of_another", "result.json"]
+
+
+def test_what_a_killed_saving_left_goes_when_the_checkpoint_is_cleared(tmp_path):
+    leave_half_a_file(tmp_path / "state.pt")
+    Checkpoint(tmp_path / "state.pt", "key").clear()
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_unfinished_file_of_a_living_writer_is_left_alone(tmp_path):
+    path = tmp_path / "result.json"
+    with writing(path) as file:
+        file.write("of the first")
+        write_text(path, "of the second")
+        assert path.read_text() == "of the second"
+    assert path.read_text() == "of the first"
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
 FULL_DISK = """
 import os, sys
 from pipeline.core.artifacts import write_text
