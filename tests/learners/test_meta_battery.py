@@ -86,7 +86,6 @@ def test_only_wanted_gradients_come_and_they_are_the_same_ones(name, policy):
     assert set(some) == set(wanted)
     for entry in wanted:
         torch.testing.assert_close(some[entry], every[entry], rtol=1e-3, atol=1e-6)
-    assert learner.meta_gradient(state, tasks, wanted=()).gradients == {}
 
 
 @every_learner
