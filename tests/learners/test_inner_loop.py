@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pipeline import learners
 from pipeline.core.config import build
-from pipeline.core.errors import ConfigError, TrainingError, UnknownNameError
+from pipeline.core.errors import ConfigError, DataError, TrainingError, UnknownNameError
 from pipeline.learners.inner_loop import adapt, losses
 from pipeline.learners.settings import GradientConfig
 from pipeline.learners.statistics import POLICIES, by_first, collected, run
@@ -370,6 +370,21 @@ def test_names_and_states_that_do_not_fit_are_refused():
         made(nn.Sequential(nn.Flatten(), nn.Linear(192, WAY)), adapts="head")
     with pytest.raises(ConfigError, match="keeps no running statistics"):
         made(nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)), statistics="running")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"support_labels": torch.zeros(3, 4)},
+        {"query_labels": torch.zeros(2, 9)},
+        {"query": torch.zeros(2, 9, 3, 8, 8), "query_labels": torch.zeros(2, 9)},
+        {"query": torch.zeros(3, 0, 3, 8, 8), "query_labels": torch.zeros(3, 0)},
+        {"support": torch.zeros(3, 3, 8, 8)},
+    ],
+)
+def test_tasks_whose_parts_do_not_fit_are_refused(other):
+    with pytest.raises(DataError, match="do not fit"):
+        dataclasses.replace(TASKS, **other)
 
 
 def test_a_variant_of_the_first_order_is_refused_in_the_second():
