@@ -345,6 +345,17 @@ def test_what_the_backward_pass_needs_outlives_a_step_in_the_second_order_only(f
     assert counts == [0, 0] if first_order else 0 < counts[0] < counts[1]
 
 
+@every_order
+def test_a_state_of_parameters_gives_results_without_a_graph_too(first_order):
+    learner, state = made(first_order=first_order)
+    parameters = {name: nn.Parameter(value) for name, value in state.items()}
+    found = learner.meta_gradient(parameters, TASKS)
+    assert_same(found.gradients, learner.meta_gradient(state, TASKS).gradients)
+    held = [*found.gradients.values(), *learner.adapted(parameters, TASKS, 0).values(), found.loss]
+    assert not any(tensor.requires_grad for tensor in held)
+    assert all(parameter.grad is None for parameter in parameters.values())
+
+
 def test_a_diverged_adaptation_says_what_to_lower():
     learner, state = made(inner_lr=1e160)
     for call in (learner.meta_gradient, learner.predict):
