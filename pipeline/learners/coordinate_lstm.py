@@ -66,7 +66,7 @@ class Rule(NamedTuple):
 
     Attributes:
         of_loss: first layer, weights of the preprocessed loss, shape (4 hidden, 2).
-        of_rest: first layer, weights of the preprocessed gradient and of the hidden values, shape (4 hidden, 2 + hidden).
+        of_rest: first layer, of the preprocessed gradient and the hidden values, shape (4 hidden, 2 + hidden).
         bias: first layer, shape (4 hidden,).
         of_hidden: second layer, forget and input gate: weights of the hidden values, shape (2, hidden).
         of_weight: of the coordinate's weight, shape (2, 1).

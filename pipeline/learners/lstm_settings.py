@@ -31,7 +31,7 @@ class LstmConfig:
     batch_size: int = knob(25, "support images of one update, from two shots on", low=1)
     bn_momentum: float = knob(
         0.95,
-        "weight of the newest batch in the running statistics by which queries of a test are normalised, from two shots on",
+        "weight of the newest batch in the running statistics that normalise the queries of a test, from two shots on",
         low=1e-6,
         high=1,
     )

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from pipeline.core.errors import TrainingError, UnknownNameError
+from pipeline.core.errors import ConfigError, TrainingError, UnknownNameError
 from pipeline.kernels.undisturbed import mode_of
 from pipeline.learners import LEARNERS
 from pipeline.learners.coordinate_lstm import ENTRIES, Memory, Rule, advance, draw_rule, preprocess_gradient
@@ -114,7 +114,16 @@ class MetaLstm(MetaLearner):
         """Mean loss of a batch and its gradient (n,), both without a graph; the statistics take the batch in."""
         with torch.enable_grad():
             leaf = weights.detach().requires_grad_()
-            loss = cross_entropy(self._logits(leaf, statistics, images), labels)
+            try:
+                logits = self._logits(leaf, statistics, images)
+            except ValueError as error:
+                if len(images) > 1:
+                    raise
+                raise ConfigError(
+                    "The last update of a pass over the support set has a single image, which BatchNorm cannot "
+                    "normalise where maps are one pixel. Choose a `batch_size` that leaves none or more than one over."
+                ) from error
+            loss = cross_entropy(logits, labels)
             (gradient,) = torch.autograd.grad(loss, leaf)
         return loss.detach(), gradient
 
@@ -156,5 +165,5 @@ START_OF = {"running_mean": 0.0, "running_var": 1.0}
 
 
 def laid_out(images: Tensor) -> Tensor:
-    """Images (n, c, h, w) in the memory layout in which torch's convolutions and pools are fastest: on the CPU, NHWC."""
+    """Images (n, c, h, w), on the CPU with channels innermost in memory: convolutions and pools are fastest so."""
     return images.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else images
