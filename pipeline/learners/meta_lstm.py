@@ -64,7 +64,8 @@ class MetaLstm(MetaLearner):
                 with self._lent(training=True):
                     logits = self._logits(weights, statistics, laid_out(tasks.query[task]))
                 loss = cross_entropy(logits, tasks.query_labels[task])
-                gradients = torch.autograd.grad(loss, [leaves[name] for name in names], materialize_grads=True)
+                wanted_leaves = [leaves[name] for name in names]
+                gradients = torch.autograd.grad(loss, wanted_leaves, materialize_grads=True) if names else ()
             for total, gradient in zip(totals, gradients, strict=True):
                 total += gradient / len(tasks)
             losses.append(loss.detach())

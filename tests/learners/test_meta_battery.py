@@ -84,6 +84,7 @@ def test_only_wanted_gradients_come_and_they_are_the_same_ones(name, policy):
     wanted = learner.learned(state)[-2:]
     some = learner.meta_gradient(state, tasks, wanted=wanted).gradients
     assert set(some) == set(wanted)
+    assert learner.meta_gradient(state, tasks, wanted=()).gradients == {}
     for entry in wanted:
         torch.testing.assert_close(some[entry], every[entry], rtol=1e-3, atol=1e-6)
 
