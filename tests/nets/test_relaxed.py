@@ -102,10 +102,12 @@ def test_a_node_is_rectified_and_pooled_once_and_zeros_are_never_made():
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_scaled_norm_is_the_norm_times_the_factor_in_value_and_gradients(memory_format, dtype):
-    norm = ScaledNorm(5).to(dtype)
-    x = noise("x", 4, 5, 6, 6).to(dtype).contiguous(memory_format=memory_format).requires_grad_()
+    norm = ScaledNorm(16).to(dtype)
+    x, cotangent = (
+        noise(name, 4, 16, 6, 6).to(dtype).contiguous(memory_format=memory_format) for name in ("x", "cotangent")
+    )
+    x.requires_grad_()
     factor = torch.tensor(0.3, dtype=dtype, requires_grad=True)
-    cotangent = noise("cotangent", 4, 5, 6, 6).to(dtype)
     ours = norm.scaled(x, factor)
     plain = factor * functional.batch_norm(x, None, None, training=True)
     torch.testing.assert_close(ours, plain)
