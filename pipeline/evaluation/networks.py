@@ -53,7 +53,7 @@ def fresh_network(
     Args:
         space: name of the space that reads the genotype.
         architecture: row of genotype.json with `seed` and `genotype`.
-        prepared: decides the number of outputs, one per class that is trained on.
+        prepared: decides the number of outputs, one per class that is trained on, and the size of the images.
         seed: run seed; the weights come from its stream "initial weights" of the architecture's seed.
         auxiliary: with the auxiliary classifier that a training may use; all other weights are the same without it.
     """
@@ -66,6 +66,7 @@ def fresh_network(
         stem=network.stem,
         stem_multiplier=network.stem_multiplier,
         auxiliary=auxiliary,
+        image_size=prepared.image_size,
     )
     return initialise(built, train.init, torch_stream(seed, "initial weights", architecture["seed"]))
 

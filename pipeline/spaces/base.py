@@ -35,6 +35,7 @@ class Space(ABC):
         capabilities: subset of {"samples", "mutates", "prunes", "enumerates", "policy", "graph", "encodes"};
             "graph" is a drawing, "encodes" graphs with typed vertices that a network can read and write.
         n_genotypes: how many there are, None where nobody counts them.
+        one_image_size: networks are made for square images of one size, which `build` must be told.
         small_kernel: channels and cells of the network on which TE-NAS takes kernels; spaces that prune have one.
     """
 
@@ -44,6 +45,7 @@ class Space(ABC):
     n_edges: int
     capabilities: ClassVar[frozenset[str]]
     n_genotypes: ClassVar[int | None] = None
+    one_image_size: ClassVar[bool] = False
     small_kernel: ClassVar[tuple[int, int]]
 
     @abstractmethod
@@ -74,11 +76,13 @@ class Space(ABC):
         stem: str = "plain",
         stem_multiplier: int = 1,
         auxiliary: bool = False,
+        image_size: int | None = None,
     ) -> nn.Module:
         """The network of a genotype, for training from scratch.
 
         A network that is no stack of cells takes `stem`, `stem_multiplier` and `auxiliary` for uniformity; they have no
-        effect on it.
+        effect on it. `image_size`, the side of the images in pixels, is for networks made for one size only; others
+        take it for uniformity.
         """
 
     @abstractmethod

@@ -116,11 +116,13 @@ class CellSpace(Space):
         stem: str = "plain",
         stem_multiplier: int = 1,
         auxiliary: bool = False,
+        image_size: int | None = None,
     ) -> TrainableCellNetwork:
         """The network of a genotype, for training from scratch: BatchNorm, drop path, no norm before the pool.
 
-        See `pipeline.nets.cell_network` for the arguments.
+        See `pipeline.nets.cell_network` for the arguments; images may have any size.
         """
+        del image_size
         self._check(genotype)
         return construct(
             lambda: TrainableCellNetwork(

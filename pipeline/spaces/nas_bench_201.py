@@ -166,12 +166,13 @@ class NasBench201(Space):
         stem: str = "plain",
         stem_multiplier: int = 1,
         auxiliary: bool = False,
+        image_size: int | None = None,
     ) -> TrainableStageNetwork:
         """The network of a cell, for training from scratch; the benchmark's own has 16 channels and 15 cells.
 
-        Its stem is part of the benchmark: the last three arguments are taken for uniformity and have no effect.
+        Its stem is part of the benchmark: the last four arguments are taken for uniformity and have no effect.
         """
-        del stem, stem_multiplier, auxiliary
+        del stem, stem_multiplier, auxiliary, image_size
         names = self._checked(genotype).operations
         return construct(
             lambda: TrainableStageNetwork(

@@ -49,9 +49,10 @@ class SingleSpace(Space):
         stem: str = "plain",
         stem_multiplier: int = 1,
         auxiliary: bool = False,
+        image_size: int | None = None,
     ) -> nn.Module:
         """The network; its depth and stem are part of it, so the other arguments are taken for uniformity only."""
-        del n_cells, stem, stem_multiplier, auxiliary
+        del n_cells, stem, stem_multiplier, auxiliary, image_size
         self.from_text(genotype)
         return construct(lambda: type(self).network(n_classes=n_classes, channels=channels, in_channels=in_channels))
 

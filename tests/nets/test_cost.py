@@ -28,7 +28,7 @@ def multiply_adds_by_hooks(network, images):
 def test_multiply_adds_are_those_of_the_layers_that_run(name):
     space = spaces.get(name)()
     genotype = space.sample(torch_stream(0, "cost", name))
-    network = space.build(genotype, n_classes=7, channels=4, n_cells=3)
+    network = space.build(genotype, n_classes=7, channels=4, n_cells=3, image_size=16)
     images = torch.zeros(2, 3, 16, 16)
     assert count_multiply_adds(network, images) == multiply_adds_by_hooks(network, images)
     assert count_multiply_adds(network, images[:1]) == count_multiply_adds(network, images)

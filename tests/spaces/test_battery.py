@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import pipeline.spaces as spaces
-from pipeline.core.errors import CapabilityError, PipelineError
+from pipeline.core.errors import CapabilityError, ConfigError, DataError, PipelineError
 from pipeline.core.rng import numpy_stream, torch_stream
 
 pytestmark = pytest.mark.parametrize("name", spaces.names())
@@ -20,7 +20,7 @@ def sampled(name, seed=0):
 
 def network(name, seed=0, **changes):
     space, genotype = sampled(name, seed)
-    return space.build(genotype, **{"n_classes": 5, "channels": 4, "n_cells": 5} | changes)
+    return space.build(genotype, **{"n_classes": 5, "channels": 4, "n_cells": 5, "image_size": 9} | changes)
 
 
 def test_the_space_says_what_it_is(name):
@@ -107,7 +107,9 @@ def test_a_policy_that_is_certain_draws_what_it_prefers(name):
 
 @pytest.mark.parametrize("size", [(32, 32), (7, 7), (5, 21)])
 def test_the_built_network_runs_forward_and_backward(name, size):
-    one = network(name)
+    if spaces.get(name).one_image_size and size[0] != size[1]:
+        pytest.skip(f"{name} takes square images")
+    one = network(name, image_size=size[0])
     images = torch.randn(3, 3, *size, generator=torch_stream(0, "images"))
     logits = one(images)
     assert logits.shape == (3, 5) and logits.isfinite().all()
@@ -117,6 +119,16 @@ def test_the_built_network_runs_forward_and_backward(name, size):
     # `none` may cut an operation off from the output
     space, genotype = sampled(name)
     assert len(gradients) == len(list(one.parameters())) or "none" in space.to_text(genotype)
+
+
+def test_networks_for_images_of_one_size_are_told_it_and_refuse_others(name):
+    if not spaces.get(name).one_image_size:
+        assert network(name, image_size=None)(torch.zeros(2, 3, 12, 12)).shape == (2, 5)
+        return
+    with pytest.raises(ConfigError, match="image_size"):
+        network(name, image_size=None)
+    with pytest.raises(DataError, match="9 x 9"):
+        network(name)(torch.zeros(2, 3, 12, 12))
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])

@@ -90,6 +90,7 @@ class TrainOracle:
             n_classes=len(question.classes),
             channels=self.channels,
             n_cells=self.n_cells,
+            image_size=task.image_size,
         )
         initialise(network, config.init, torch_stream(question.seed, "initial weights"))
         images = TrainingImages.of(task, config)
