@@ -29,7 +29,16 @@ INPUTS = {
     "train_cost": "cost of the training",
 }
 COPIED = (
-    "method", "dataset", "dataset_title", "budget", "protocol", "accuracy", "untrained", "parameters", "flops", "seeds",
+    "method",
+    "dataset",
+    "dataset_title",
+    "budget",
+    "protocol",
+    "accuracy",
+    "untrained",
+    "parameters",
+    "flops",
+    "seeds",
 )
 # what only a test of features has, and what a result says of its kind
 OPTIONAL = ("prototypes", "kind")
