@@ -26,9 +26,7 @@ def task_batch(
     Support images are resized, mirrored at random and cropped at random with a padding of 4; queries are only resized
     (the MetaNTK-NAS search transform). All episodes must have the same way, shots and queries.
     """
-    shapes = {(episode.support.shape, episode.query.shape) for episode in episodes}
-    if len(shapes) != 1:
-        raise DataError(f"The tasks of a batch must have one shape; these have {sorted(shapes)}.")
+    require_one_shape(episodes)
     query = transforms.resize(_gather(prepared, [episode.query for episode in episodes]), image_size)
     support = transforms.resize(_gather(prepared, [episode.support for episode in episodes]), image_size)
     support = transforms.random_crop_flip(support, generator, pad=CROP_PAD, flip=True)
@@ -40,6 +38,13 @@ def task_batch(
         n_support=first.support.size,
         n_way=first.n_way,
     )
+
+
+def require_one_shape(episodes: Sequence[Episode]) -> None:
+    """Raises DataError unless all episodes have the same way, shots and queries."""
+    shapes = {(episode.support.shape, episode.query.shape) for episode in episodes}
+    if len(shapes) != 1:
+        raise DataError(f"The tasks of a batch must have one shape; these have {sorted(shapes)}.")
 
 
 def image_batch(prepared: PreparedSet, split: str, n: int, image_size: int, generator: torch.Generator) -> Tensor:

@@ -1,5 +1,6 @@
 """Episodes are named by number and keep their promises."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -85,6 +86,55 @@ def test_support_and_query_come_from_different_folds(two_folds):
         assert support != query
         roles.add((int(support), int(query)))
     assert roles == {(0, 1), (1, 0)}
+
+
+def rows_drawn(prepared, part, split="base", n=120):
+    drawn = sampler(prepared, split, k_shot=2, n_query=2, part=part)
+    episodes = [drawn.episode(index) for index in range(n)]
+    return {row for episode in episodes for row in np.concatenate([episode.support, episode.query], axis=1).ravel()}
+
+
+def test_the_halves_of_the_images_have_every_class_share_no_image_and_make_up_the_whole(folder_set):
+    first, second = (rows_drawn(folder_set, part) for part in ("first_half", "second_half"))
+    assert not first & second
+    assert first | second == set(folder_set.rows_of_split("base"))
+    for class_id in folder_set.classes_of("base"):
+        rows = folder_set.rows_of(class_id)
+        assert first & set(rows) == set(rows[:6])
+
+
+def test_halves_of_classes_of_unequal_size_are_halves_of_each(folder_set):
+    # two images of the first class go to the second
+    labels = folder_set.labels.copy()
+    first_class, second_class = folder_set.classes_of("base")[:2]
+    labels[folder_set.rows_of(first_class)[-3:]] = second_class
+    unequal = dataclasses.replace(folder_set, labels=labels)
+    first, second = (rows_drawn(unequal, part) for part in ("first_half", "second_half"))
+    for class_id, n_first, n_second in ((first_class, 4, 5), (second_class, 7, 8)):
+        rows = unequal.rows_of(class_id)
+        assert first & set(rows) == set(rows[:n_first])
+        assert second & set(rows) == set(rows[n_first:]) and len(rows) == n_first + n_second
+
+
+def test_a_half_has_half_of_every_fold_and_still_separates_support_and_query(two_folds):
+    first, second = (rows_drawn(two_folds, part, "novel") for part in ("first_half", "second_half"))
+    assert not first & second
+    for class_id in two_folds.classes_of("novel"):
+        folds = two_folds.folds[[row for row in first if two_folds.labels[row] == class_id]]
+        assert np.bincount(folds).tolist() == [5, 5]
+    for index in range(20):
+        episode = sampler(two_folds, "novel", k_shot=2, n_query=5, part="second_half").episode(index)
+        (support,), (query,) = (set(two_folds.folds[rows].ravel()) for rows in (episode.support, episode.query))
+        assert support != query
+
+
+def test_a_half_without_enough_images_or_of_an_unknown_name_is_an_error(folder_set, two_folds):
+    with pytest.raises(DataError, match=r"needs 7 images per class, but class .* has 6 in the first half"):
+        sampler(folder_set, part="first_half")
+    with pytest.raises(DataError, match=r"folds of 5, 5 images"):
+        sampler(two_folds, k_shot=4, n_query=6, part="second_half")
+    with pytest.raises(UnknownNameError, match="'first_halve'. Did you mean 'first_half'"):
+        sampler(folder_set, part="first_halve")
 
 
 def test_what_a_split_cannot_give_is_an_error_with_the_numbers(folder_set, two_folds):
