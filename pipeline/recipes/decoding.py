@@ -87,7 +87,8 @@ def decode_tasks(config: Any, context: Context) -> list[Found]:
             tasks = tasks_of(prepared, episodes[start : start + config.tasks_at_once], context.device)
             adapted = supernet.learner.adapted(state, tasks, supernet.config.test_steps, ALPHAS)
             alphas = [adapted[name].cpu() for name in ALPHAS]
-            genotypes += [decoded(*(alpha[task] for alpha in alphas)) for task in range(len(tasks))]
+            # the order of a node's inputs says which is stronger, and nothing about the network
+            genotypes += [decoded(*(alpha[task] for alpha in alphas)).in_order() for task in range(len(tasks))]
         journal.rows += trace_rows(supernet.space, genotypes, k_shot, journal)
         found += by_genotype(genotypes, k_shot)
         lines.append({"seed": SEED, "k_shot": k_shot, "n_tasks": len(genotypes), **diversity(genotypes)})
