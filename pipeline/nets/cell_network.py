@@ -9,6 +9,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.nets.auxiliary import AuxiliaryHead
 from pipeline.nets.cells import Cell, DiscreteCell
 from pipeline.nets.drop_path import DropPath
+from pipeline.nets.ops import OPERATIONS, Operations
 from pipeline.nets.stems import HALVING, make_stem
 
 CellShape = tuple[int, int, int, bool, bool]
@@ -93,6 +94,7 @@ class TrainableCellNetwork(CellNetwork):
     Args:
         normal, reduce: per intermediate node, the (operation, input node) pairs of the two kinds of cell.
         auxiliary: put an auxiliary classifier on the cell at two thirds of the depth, the second reduction cell.
+        table: the operations by name.
         The others are those of `CellNetwork`.
     """
 
@@ -104,13 +106,14 @@ class TrainableCellNetwork(CellNetwork):
         n_cells: int,
         n_classes: int,
         auxiliary: bool = False,
+        table: Operations = OPERATIONS,
         **more: int | str,
     ):
         drop_path = DropPath()
 
         def make_cell(shape: CellShape) -> Cell:
             reduction = shape[3]
-            return DiscreteCell(reduce if reduction else normal, drop_path, *shape)
+            return DiscreteCell(reduce if reduction else normal, drop_path, *shape, table=table)
 
         super().__init__(make_cell, n_cells=n_cells, n_classes=n_classes, final_activation=False, **more)
         self.drop_path = drop_path

@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.core.errors import GenotypeError
 from pipeline.nets.drop_path import DropPath
-from pipeline.nets.ops import FactorizedReduce, Operation, ReluConvNorm, make_operation
+from pipeline.nets.ops import OPERATIONS, FactorizedReduce, Operation, Operations, ReluConvNorm, make_operation
 
 Term = tuple[int, Operation]
 """(the node that is read, the operation on it)."""
@@ -159,14 +159,29 @@ class MaskedCell(Cell):
 
 
 class DiscreteCell(Cell):
-    """A cell of chosen operations with weight one, each followed by drop path unless it is the identity."""
+    """A cell of chosen operations with weight one, each followed by drop path unless it is the identity.
 
-    def __init__(self, nodes: Sequence[Sequence[tuple[str, int]]], drop_path: DropPath, *shape: int | bool):
+    Args:
+        nodes: per intermediate node, its (operation, input node) pairs.
+        table: the operations by name.
+        The others are those of `Cell`.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Sequence[tuple[str, int]]],
+        drop_path: DropPath,
+        *shape: int | bool,
+        table: Operations = OPERATIONS,
+    ):
         super().__init__(len(nodes), *shape)
         self.drop_path = drop_path
         self.edges = nn.ModuleList()
         for i, inputs in enumerate(nodes):
-            terms = [(source, make_operation(name, self.channels, self.stride_from(source))) for name, source in inputs]
+            terms = [
+                (source, make_operation(name, self.channels, self.stride_from(source), table))
+                for name, source in inputs
+            ]
             self.edges.extend(operation for _, operation in terms)
             self.plan[i] = [(1.0, terms)]
 

@@ -32,8 +32,9 @@ class Space(ABC):
         operations: candidate operations in index order, `none` first; empty for a fixed net.
         cell_types: the kinds of cell, in the order of a mask's first axis.
         n_edges: possible edges of one cell.
-        capabilities: subset of {"samples", "mutates", "prunes", "enumerates", "policy", "graph", "encodes"};
-            "graph" is a drawing, "encodes" graphs with typed vertices that a network can read and write.
+        capabilities: subset of {"samples", "mutates", "prunes", "enumerates", "policy", "graph", "encodes",
+            "relaxes"}; "graph" is a drawing, "encodes" graphs with typed vertices that a network can read and write,
+            "relaxes" a supernet whose operations are weighted by parameters.
         n_genotypes: how many there are, None where nobody counts them.
         one_image_size: networks are made for square images of one size, which `build` must be told.
         small_kernel: channels and cells of the network on which TE-NAS takes kernels; spaces that prune have one.
@@ -144,6 +145,24 @@ class Space(ABC):
             adjacency: boolean, shape (v v), true at [u, v] for an edge from u to v.
         """
         return bool(self.graph_form.valid(types[None], adjacency[None]))
+
+    def relax(self, n_classes: int, channels: int, in_channels: int = 3) -> nn.Module:
+        """The supernet in which every operation runs, weighted by the softmax of architecture parameters.
+
+        It maps images (n, c, h, w) to logits (n, n_classes), and has `features`, `feature_dim` and `classifier`; its
+        architecture parameters are `alphas.normal` and so on, one per kind of cell, (n_edges, n_operations) each.
+        Raises CapabilityError without "relaxes".
+        """
+        self._relaxes_nothing()
+
+    def decode_alphas(self, *alphas: torch.Tensor) -> Any:
+        """The genotype that architecture parameters stand for, one table per kind of cell, in that order."""
+        self._relaxes_nothing()
+
+    def _relaxes_nothing(self) -> NoReturn:
+        raise CapabilityError(
+            f"The space {self.name} has no supernet with architecture parameters. Choose one that has, such as tnas."
+        )
 
     def _encodes_nothing(self) -> NoReturn:
         raise CapabilityError(

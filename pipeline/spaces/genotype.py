@@ -33,6 +33,10 @@ class Genotype:
         """The cells in the order of `cell_types`."""
         return self.normal, self.reduce
 
+    def in_order(self) -> "Genotype":
+        """The same architecture with the inputs of every node in ascending order."""
+        return Genotype(*(tuple(tuple(sorted(node, key=lambda pair: pair[1])) for node in cell) for cell in self.cells))
+
     def __str__(self) -> str:
         concat = list(range(2, len(self.normal) + 2))
         normal, reduce = ([list(pairs) for pairs in cell] for cell in self.cells)
