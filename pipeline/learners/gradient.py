@@ -144,6 +144,7 @@ class GradientLearner(MetaLearner):
         self._check(found.values(), state, "adapted start", n_steps)
         return found
 
+    @torch.enable_grad()
     def _differentiated(
         self, weights: State, running: State, tasks: Tasks, wanted: Collection[str]
     ) -> tuple[State, State, Tensor]:
@@ -160,7 +161,7 @@ class GradientLearner(MetaLearner):
         if self._restores(wanted):
             own = {name: weight.clone() for name, weight in own.items()}
             early = backward_reads(own, self._spread(weights, tasks))
-        with torch.enable_grad(), early:
+        with early:
             logits = self._query_logits(own, {**weights, **leaves}, running, tasks)
             total = losses(logits, tasks.query_labels).sum()
         gradients: State = {}

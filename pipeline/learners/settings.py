@@ -36,8 +36,8 @@ class GradientConfig:
     )
     restore_first: bool = knob(
         False,
-        "parity with the published Auto-MAML: where only entries that the steps left alone are differentiated, the "
-        "adapted weights are set back before the backward pass, which then reads them in place of those of the forward",
+        "as the published Auto-MAML does: where only entries that the steps left alone are differentiated, the adapted "
+        "weights are set back before the backward pass, which then reads them in place of those of the forward pass",
     )
 
     def __post_init__(self):

@@ -9,10 +9,9 @@ from pipeline import learners
 from pipeline.core.errors import DataError
 from pipeline.core.rng import torch_stream
 from pipeline.learners.features import check_features
-from pipeline.learners.meta_learner import MetaLearner
+from tests.learners.made import READ_OUTS
 
-ON_FEATURES = [name for name in learners.names() if not issubclass(learners.get(name), MetaLearner)]
-every_learner = pytest.mark.parametrize("name", ON_FEATURES)
+every_learner = pytest.mark.parametrize("name", READ_OUTS)
 
 
 def features(way, n_support, n_query, d, separation, *names):
