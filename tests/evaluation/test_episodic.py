@@ -10,6 +10,7 @@ import torch
 
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.errors import ConfigError, DataError, TrainingError, UnknownNameError
+from pipeline.core.rng import torch_stream
 from pipeline.episodes.sampler import EpisodeSampler
 from pipeline.evaluation.adapted_test import adapted_test
 from pipeline.evaluation.episodic import OuterLoop, forecast, meta_learn
@@ -361,6 +362,22 @@ def test_a_row_of_the_curve_holds_means_since_the_last_row(coloured):
     assert all(row["seconds"] > 0 and row["validation_ci95"] == 0 for row in curve)
 
 
+def test_a_row_counts_the_tasks_of_all_phases(coloured):
+    curve = learned(coloured, ONE_TEST, ALTERNATING, learner=Scripted((1, 2, 2))).curve
+    # Scripted counts meta-batches, of which an iteration now has two
+    assert [row["loss"] for row in curve] == pytest.approx([3.5, 9.5, 13.5])
+    assert [row["train_accuracy"] for row in curve] == pytest.approx([0.35, 0.95, 1.35])
+
+
+def test_shortening_leaves_the_learners_gradients_as_they_are(coloured):
+    given = {name: torch.full_like(weight, 7.0) for name, weight in small_meta.Gated().named_parameters()}
+    loop = loop_of(
+        coloured, dataclasses.replace(SHORT, clip_norm=0.1), learner=Scripted(changes=lambda _: {"gradients": given})
+    )
+    loop.step()
+    assert all((gradient == 7).all() for gradient in given.values())
+
+
 def test_states_are_offered_after_tests_and_when_enough_seconds_have_passed(coloured):
     for seconds_between, expected in ((math.inf, [3, 6, 7]), (0.0, [1, 2, 3, 4, 5, 6, 7])):
         offered = []
@@ -432,6 +449,25 @@ def test_mirroring_changes_what_is_learned_unless_images_are_their_own_mirror_im
     for prepared, alike in ((coloured, False), (numbered, True)):
         plain, mirrored = (learned(prepared, dataclasses.replace(SHORT, flip=flip)).state for flip in (False, True))
         assert same_bits(plain, mirrored) == alike
+
+
+def test_mirror_images_are_drawn_anew_in_every_iteration_and_phase(coloured):
+    seen = []
+
+    class Looking(small_meta.FirstOrder):
+        def meta_gradient(self, state, tasks, wanted=None):
+            seen.append(tasks)
+            return super().meta_gradient(state, tasks, wanted)
+
+    learner = Looking(small_meta.Gated(), small_meta.Knobs())
+    learned(coloured, dataclasses.replace(SHORT, flip=True, n_iterations=2), ALTERNATING, learner=learner)
+    for number, tasks in enumerate(seen):
+        iteration, phase = divmod(number, 2)
+        purpose, part = f"meta-training, phase {phase + 1}", ALTERNATING[phase].pool
+        sampler = EpisodeSampler(coloured, "base", n_way=5, k_shot=1, n_query=3, seed=0, purpose=purpose, part=part)
+        episodes = [sampler.episode(2 * iteration + task) for task in range(2)]
+        expected = tasks_of(coloured, episodes, CPU, torch_stream(0, purpose, "mirror", iteration + 1))
+        assert torch.equal(tasks.support, expected.support) and torch.equal(tasks.query, expected.query)
 
 
 def test_a_forecast_adds_up_iterations_and_tests(coloured):
