@@ -15,7 +15,7 @@ from pipeline.evaluation.settings import NetworkConfig, TrainConfig
 from pipeline.nets.init import initialise
 
 ADAPTING_CELLS = 2
-"""One normal and one reduction cell, as in T-NAS; networks that are no stack of cells have none."""
+"""One normal and one reduction cell, as in T-NAS, whatever the space; a network that is no stack of cells has none."""
 
 
 def training_splits(prepared: PreparedSet, config: TrainConfig) -> tuple[str, ...]:
