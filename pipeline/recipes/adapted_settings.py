@@ -43,7 +43,7 @@ class GradientTraining(NetworkSize, EpisodicConfig, GradientConfig):
     """Adaptation of a four-block network by gradient steps, as MAML has it; the `paper` rows are MAML's."""
 
     n_iterations: int = knob(
-        {"laptop": 300, "gpu": 6000, "paper": 60_000, **characters(laptop=300, gpu=3000)},
+        {"laptop": 300, "gpu": 6000, "paper": 60_000, **characters(laptop=400, gpu=3000)},
         "steps of the outer loop",
         low=1,
     )
