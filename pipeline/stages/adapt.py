@@ -123,7 +123,7 @@ def add_arguments(parser) -> None:
 def run(arguments) -> None:
     job = Job.read(arguments)
     parts, setting = measure(job)
-    numbers = {k_shot: tested_numbers(parts, job.seeds, k_shot) for k_shot in sorted(job.episodes)}
+    numbers = {k_shot: numbers_tested(parts, job.seeds, k_shot) for k_shot in sorted(job.episodes)}
     trained = {k_shot: of_seeds(parts, job.seeds, k_shot, "trained") for k_shot in numbers}
     accuracy = {}
     for k_shot, outcomes in trained.items():
@@ -205,7 +205,7 @@ def of_seeds(parts: Sequence[Part], seeds: Sequence[int], k_shot: int, name: str
     return outcomes
 
 
-def tested_numbers(parts: Sequence[Part], seeds: Sequence[int], k_shot: int) -> list[int]:
+def numbers_tested(parts: Sequence[Part], seeds: Sequence[int], k_shot: int) -> list[int]:
     """Numbers of the episodes that were tested. Raises ArtifactError unless each seed tested the same ones, once."""
     by_seed = [
         sorted(

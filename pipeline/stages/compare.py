@@ -44,7 +44,7 @@ COPIED = (
 OPTIONAL = ("prototypes", "kind")
 ADAPTED = "adapted"
 # the part of a protocol in which two learners that are compared agree
-SHAPE = ("n_way", "k_shots", "n_query", "image_size")
+SHAPE = ("n_way", "k_shots", "n_query")
 MOST_DRAWN = 6
 FACTS = (
     "commit", "params_digest", "data_digest", "episodes_digest", "recipe_digest", "official_data", "versions",
