@@ -69,6 +69,11 @@ class Forecast:
     total: float
 
 
+def untrained_start(learner: MetaLearner, seed: int) -> State:
+    """The state that `meta_learn` begins with under this seed."""
+    return learner.start(torch_stream(seed, "start of the meta-learner"))
+
+
 class _Group:
     """Some entries of a state, and the Adam that moves them in place."""
 
@@ -151,7 +156,7 @@ class OuterLoop:
         self.learner, self.prepared, self.config = learner, prepared, config
         self.seed, self.device, self.section = seed, device, section
         learner.network.to(device)
-        start = learner.start(torch_stream(seed, "start of the meta-learner"))
+        start = untrained_start(learner, seed)
         self.state: State = {name: value.detach().clone().to(device) for name, value in start.items()}
         self.iteration, self.curve, self.best = 0, [], {}
         self._totals = {"loss": 0.0, "train_accuracy": 0.0, "seconds": 0.0}

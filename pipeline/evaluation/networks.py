@@ -14,6 +14,9 @@ from pipeline.data.prepared import PreparedSet
 from pipeline.evaluation.settings import NetworkConfig, TrainConfig
 from pipeline.nets.init import initialise
 
+ADAPTING_CELLS = 2
+"""One normal and one reduction cell, as in T-NAS, whatever the space; a network that is no stack of cells has none."""
+
 
 def training_splits(prepared: PreparedSet, config: TrainConfig) -> tuple[str, ...]:
     """The splits that a training sees; never the one that is tested on.
@@ -69,6 +72,27 @@ def fresh_network(
         image_size=prepared.image_size,
     )
     return initialise(built, train.init, torch_stream(seed, "initial weights", architecture["seed"]))
+
+
+def adapting_network(
+    space: str, architecture: Mapping[str, Any], *, n_way: int, channels: int, image_size: int, seed: int
+) -> nn.Module:
+    """The network of an architecture for tasks of `n_way` classes, before any meta-learning.
+
+    Args:
+        space: name of the space that reads the genotype.
+        architecture: row of genotype.json with `seed` and `genotype`.
+        seed: run seed; the weights come from its stream "initial weights" of the architecture's seed.
+    """
+    of_space = spaces.get(space)()
+    built = of_space.build(
+        of_space.from_text(architecture["genotype"]),
+        n_classes=n_way,
+        channels=channels,
+        n_cells=ADAPTING_CELLS,
+        image_size=image_size,
+    )
+    return initialise(built, "torch_default", torch_stream(seed, "initial weights", architecture["seed"]))
 
 
 def without_auxiliary(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

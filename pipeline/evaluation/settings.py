@@ -306,6 +306,18 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class AdaptConfig:
+    """The few-shot test of learners whose start was meta-learned."""
+
+    n_untrained_episodes: int = knob(
+        {"laptop": 100, "gpu": 600, "paper": 1000},
+        "stored episodes, the first ones, on which the learner is tested from its untrained start",
+        low=2,
+    )
+    n_resamples: int = knob(1000, "samples of the bootstrap over classes and images", low=10)
+
+
+@dataclass(frozen=True)
 class TestConfig:
     """The test of a classification set on its test images."""
 

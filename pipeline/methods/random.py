@@ -32,13 +32,6 @@ class RandomControl:
     @staticmethod
     def search(config: Config, context) -> list:
         """Distinct architectures; architecture i is trained with seed i."""
-        from pipeline import spaces, strategies
-        from pipeline.core.rng import torch_stream
-        from pipeline.strategies.runner import Found
+        from pipeline.recipes.drawn import draw_architectures
 
-        strategy = strategies.get("random_search")(
-            spaces.get(config.space)(),
-            generator=torch_stream(context.seed, "random architectures"),
-            n_architectures=config.n_architectures,
-        )
-        return [Found(seed, genotype) for seed, genotype in enumerate(strategy.found())]
+        return draw_architectures(config.space, config.n_architectures, context)

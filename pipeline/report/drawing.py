@@ -189,17 +189,17 @@ def draw_architectures(architectures: Sequence[Mapping[str, Any]], title: str) -
     """All found architectures as one SVG document.
 
     Args:
-        architectures: entries of a genotype file: {"seed", "genotype", "graph": {"cells": [...]}}; those with the same
-            genotype are drawn once, with all their seeds.
+        architectures: entries of a genotype file: {"seed", "genotype", "graph": {"cells": [...]}} and, where they are
+            for some tasks alone, "k_shot" and "episodes"; those with the same genotype are drawn once, with all their
+            seeds.
     """
     merged: dict[str, list] = {}
     for entry in architectures:
         merged.setdefault(entry["genotype"], []).append(entry)
     parts = []
     for entries in merged.values():
-        seeds = ", ".join(str(entry["seed"]) for entry in entries)
         heading = Svg(200, 24, "")
-        heading.text(MARGIN, 16, f"search seed{'s' if len(entries) > 1 else ''} {seeds}", "soft small")
+        heading.text(MARGIN, 16, _found_by(entries), "soft small")
         parts += [heading, *(draw_cell(cell) for cell in entries[0]["graph"]["cells"])]
     width = max(420.0, *(part.width for part in parts))
     parts.append(draw_legend(_operations(architectures), width))
@@ -208,6 +208,16 @@ def draw_architectures(architectures: Sequence[Mapping[str, Any]], title: str) -
         document.place(part, 0, y)
         y += part.height
     return document.render()
+
+
+def _found_by(entries: Sequence[Mapping[str, Any]]) -> str:
+    """search seeds 0, 1; 1-shot, 12 tasks."""
+    seeds = list(dict.fromkeys(str(entry["seed"]) for entry in entries))
+    words = [f"search seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"]
+    for k_shot in sorted({entry["k_shot"] for entry in entries if "k_shot" in entry}):
+        n_tasks = sum(len(entry.get("episodes", ())) for entry in entries if entry.get("k_shot") == k_shot)
+        words.append(f"{k_shot}-shot" + (f", {n_tasks} task{'s' if n_tasks > 1 else ''}" if n_tasks else ""))
+    return "; ".join(words)
 
 
 def _operations(architectures: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -9,8 +9,14 @@ from typing import Any
 from pipeline.report.svg import HUES, Svg, text_width
 
 # columns of a trace that are not an indicator
-TRACE_COLUMNS = frozenset({"seed", "round", "step", "event", "cell", "edge", "operation", "rank", "seconds"})
-CURVE_COLUMNS = frozenset({"seed", "epoch", "seconds", "learning_rate", "lr"})
+TRACE_COLUMNS = frozenset(
+    {"seed", "round", "step", "event", "cell", "edge", "operation", "rank", "seconds", "k_shot", "episode"}
+)
+CURVE_COLUMNS = frozenset(
+    {"seed", "k_shot", "architecture", "epoch", "iteration", "seconds", "learning_rate", "lr", "validation_ci95",
+     "best_iteration"}
+)  # fmt: skip
+MOST_CURVES = 6
 # columns with the value or the relative change of an indicator in one repeat
 DETAILS = ("_change_", "_repeat_")
 MOST_BANDS = 40
@@ -253,22 +259,35 @@ def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def curve_figures(curve) -> list[str]:
-    """One figure per measured quantity of a training curve, a line per architecture seed."""
-    if "epoch" not in curve or curve.empty:
+    """One figure per measured quantity of a training curve, a line per network that was trained.
+
+    Steps are epochs or, where a start was meta-learned, iterations; of many networks the first ones are shown.
+    """
+    steps = next((name for name in ("epoch", "iteration") if name in curve), None)
+    if steps is None or curve.empty:
         return []
+    by = [name for name in ("seed", "k_shot", "architecture") if name in curve]
+    groups = list(curve.groupby(by, sort=False))[:MOST_CURVES] if by else [((0,), curve)]
     figures = []
     for name in curve.columns:
         if name in CURVE_COLUMNS or curve[name].dtype.kind not in "if":
             continue
-        groups = curve.groupby("seed") if "seed" in curve else [(0, curve)]
         series = {
-            f"seed {seed}": list(zip(part["epoch"].astype(float), part[name].astype(float), strict=True))
-            for seed, part in groups
+            _trained(key): list(zip(part[steps].astype(float), part[name].astype(float), strict=True))
+            for key, part in groups
         }
-        figure = line_figure(series, name.replace("_", " "), "epoch")
+        figure = line_figure(series, name.replace("_", " "), steps)
         if figure:
             figures.append(figure)
     return figures
+
+
+def _trained(key: Sequence[int]) -> str:
+    """Name of a network's curve: seed 0; where it was meta-learned, 1-shot, seed 0, no. 3."""
+    if len(key) == 1:
+        return f"seed {key[0]}"
+    seed, k_shot, number = key
+    return f"{k_shot}-shot, seed {seed}, no. {number}"
 
 
 def standing_figure(rows: Sequence[Mapping[str, Any]], marks: Mapping[str, float], title: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.core.config import BUDGETS
 from pipeline.report.anchors import published
 from pipeline.report.figures import accuracy_figure, curve_figures, trace_figure
-from pipeline.report.parts import Entry, data_label, learned, n_of, origin, stability, template
+from pipeline.report.parts import Entry, data_label, decoded, learned, n_of, origin, stability, template
 from pipeline.report.tables import LEAGUE, leagues
 
 # the columns of a league, in words
@@ -54,16 +54,20 @@ def _dataset(name: str, entries, table, ranks, folder: str) -> dict[str, Any]:
 
 def _league(anchor: str, entries: Sequence[Entry], ranks: Sequence[Mapping[int, int]]) -> dict[str, Any]:
     first = entries[0].result
+    adapted = first.get("kind") == "adapted"
     protocol, order = first["protocol"], sorted(first["protocol"]["k_shots"])
     rows = [_row(entry, rank, order) for entry, rank in zip(entries, ranks, strict=True)]
     if len(rows) == 1:
         rows[0]["is_best"] = False
-    if not any(row["is_control"] for row in rows):
+    controls = {entry.result["control"]["method"] for entry in entries}
+    if not adapted and not any(row["is_control"] for row in rows):
         rows.append(_control_row(first, order))
     rows.sort(key=lambda row: ([-cell["mean"] for cell in row["cells"]], row["method"]))
     return {
         "id": anchor,
-        **{name: protocol[name] for name in ("n_way", "n_query", "n_episodes", "setting", "read_out")},
+        **{name: protocol[name] for name in ("n_way", "n_query", "n_episodes", "setting")},
+        "read_out": "each learner's own" if adapted else protocol["read_out"],
+        "beside": controls.pop() if len(controls) == 1 else "control",
         "n_augmented_support": protocol["n_augmented_support"],
         "budget": first["budget"],
         "shots": order,
@@ -99,7 +103,7 @@ def _row(entry: Entry, rank: Mapping[int, int], order: Sequence[int]) -> dict[st
     return {
         "method": result["method"],
         "anchor": entry.anchor,
-        "remark": f"control: {architectures}" if is_control else architectures,
+        "remark": _remark(result, architectures, is_control),
         "is_control": is_control,
         "is_best": all(place == 1 for place in rank.values()),
         "cells": [_cell(result, str(k_shot), rank.get(k_shot), is_control) for k_shot in order],
@@ -109,6 +113,12 @@ def _row(entry: Entry, rank: Mapping[int, int], order: Sequence[int]) -> dict[st
         "search": _filled(result["search_cost"]),
         "training": _filled(result["training_cost"]),
     }
+
+
+def _remark(result: Mapping[str, Any], architectures: str, is_control: bool) -> str:
+    if result.get("kind") != "adapted":
+        return f"control: {architectures}" if is_control else architectures
+    return f"{result['protocol']['read_out'].replace('_', ' ')}; {architectures}; beside {result['control']['method']}"
 
 
 def _filled(cost: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +134,7 @@ def _cell(result: Mapping[str, Any], shot: str, rank: int | None, is_control: bo
         "ci95": own["ci95"],
         "low": bootstrap["low"],
         "high": bootstrap["high"],
-        "prototypes": result["prototypes"][shot],
+        "prototypes": result.get("prototypes", {}).get(shot),
         "untrained": result["untrained"][shot],
         "improvement": None if is_control else control["relative_improvement_percent"][shot],
         "difference": difference,
@@ -163,7 +173,8 @@ def _details(entry: Entry, folder: str) -> dict[str, Any]:
         "drawing": entry.drawing,
         "genotypes": result["genotypes"],
         "stability": stability(result["search_stability"]),
-        "learned": learned(result),
+        "learned": learned(result) or decoded(result),
+        "paired": _paired(result),
         "trace": trace_figure(entry.trace, "What each candidate scored, round by round"),
         "curves": curve_figures(entry.curve),
         "seeds": result["seeds"],
@@ -173,13 +184,26 @@ def _details(entry: Entry, folder: str) -> dict[str, Any]:
     }
 
 
+def _paired(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Lines of comparisons on the episodes that both sides were tested on; none with the method itself."""
+    return [
+        {"method": name, "shot": f"{shot} shot", **line, "verdict": verdict(line["difference"])}
+        for name, block in sorted(result.get("paired", {}).items())
+        if name != result["method"]
+        for shot, line in sorted(block["by_shot"].items(), key=_shot)
+    ]
+
+
 def _shot(pair: tuple[str, Any]) -> int:
     return int(pair[0])
 
 
 def _per_seed(shot: str, own: Mapping[str, Any]) -> dict[str, Any]:
     aware = own["data_aware"]
+    printed = own.get("normal_ci95")
     return {
+        "std": own.get("std"),
+        "as_printed": None if printed is None else {"mean": own["mean"], "ci95": printed},
         "shot": f"{shot} shot",
         "of_seeds": own["per_seed"],
         "mean": own["mean"],

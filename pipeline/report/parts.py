@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.report.figures import line_figure
 
-STAGES = ("search", "train", "evaluate", "compare", "score", "look_up")
+STAGES = ("search", "train", "meta_learn", "evaluate", "adapt", "compare", "score", "look_up")
 FOLDER = pathlib.Path(__file__).parent
 
 
@@ -219,6 +219,37 @@ def learned(result: Mapping[str, Any]) -> dict[str, Any] | None:
         *_spent(result["search_cost"]),
     ]
     return {"warnings": block["warnings"], "lines": told}
+
+
+def decoded(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a result says of architectures that were read off a supernet, as `learned` does; None for other methods."""
+    block = result.get("decoded")
+    if block is None:
+        return None
+    lines = [(f"decoded, seed {one['seed']}, {one['k_shot']}-shot", _diversity(one), None) for one in block["by_seed"]]
+    for k_shot, one in sorted(block["supernet"]["training"].items(), key=lambda pair: int(pair[0])):
+        text = (
+            f"{_give_percent(one['validation_accuracy'], one['validation_ci95'])} % of validation episodes after "
+            f"iteration {one['best_iteration']} of {one['iterations']}"
+        )
+        lines.append((f"supernet, {k_shot}-shot", text, None))
+    return {"warnings": [], "lines": [*lines, *_spent(result["search_cost"])]}
+
+
+def _diversity(one: Mapping[str, Any]) -> str:
+    if one["n_tasks"] is None:
+        return "one architecture for all tasks"
+    text = f"{n_of(one['n_genotypes'], 'architecture')} of {n_of(one['n_tasks'], 'task')}"
+    if one["mean_distance"] is None:
+        return text
+    return (
+        f"{text}; two tasks differ in {100 * one['mean_distance']:.1f} % of the entries on average; "
+        f"{100 * one['largest_share']:.1f} % of the tasks have the most frequent one"
+    )
+
+
+def _give_percent(mean: float, half: float | None) -> str:
+    return percent(mean) if half is None else f"{percent(mean)} ± {percent(half)}"
 
 
 def _held_out(block: Mapping[str, Any], unit: str) -> list[tuple[str, str, bool | None]]:

@@ -6,6 +6,8 @@ from typing import Any
 from pipeline.core.artifacts import digest
 from pipeline.core.errors import ArtifactError
 
+# what two learners that adapt may differ in and still be ranked together
+LEARNERS_OWN = ("read_out", "image_size")
 LEAGUE = ("dataset", "budget", "protocol_digest", "recipe_digest", "data_digest", "episodes_digest")
 NEEDED = ("method", *LEAGUE, "n_way", "k_shots", "result", "sha256")
 
@@ -14,10 +16,13 @@ def result_row(result: Mapping[str, Any], path: str, sha256: str):
     """A result (see the schema) as a one-row table that names its file, the file's hash and what it may be ranked with.
 
     The six columns of LEAGUE decide which results are comparable: only rows that agree in all of them share a ranking.
+    Of results of the kind adapted, learners are what is compared: learner, recipe and size of images do not part them.
     """
     import pandas
 
     protocol, provenance = result["protocol"], result["provenance"]
+    adapted = result.get("kind") == "adapted"
+    shared = {name: value for name, value in protocol.items() if not (adapted and name in LEARNERS_OWN)}
     row = {
         **{name: result[name] for name in ("method", "dataset", "dataset_title", "budget")},
         **{name: protocol[name] for name in ("n_way", "n_query", "n_episodes", "n_augmented_support", "setting")},
@@ -37,8 +42,9 @@ def result_row(result: Mapping[str, Any], path: str, sha256: str):
                          ("training", ("wall_seconds", "device_seconds", "peak_memory_mib"))):  # fmt: skip
         row |= {f"{stage}_{name}": result[f"{stage}_cost"].get(name) for name in names}
     row |= {
-        "protocol_digest": digest(protocol),
-        **{name: provenance[name] for name in ("recipe_digest", "data_digest", "episodes_digest")},
+        "protocol_digest": digest(shared),
+        "recipe_digest": digest("each learner's own") if adapted else provenance["recipe_digest"],
+        **{name: provenance[name] for name in ("data_digest", "episodes_digest")},
         "official_data": provenance["official_data"],
         "commit": provenance["commit"],
         "result": path,
@@ -56,8 +62,7 @@ def _shot_columns(result: Mapping[str, Any], shot: str) -> dict[str, Any]:
         "ci95": own["ci95"],
         "data_aware_low": bootstrap["low"],
         "data_aware_high": bootstrap["high"],
-        "prototypes": result["prototypes"][shot]["mean"],
-        "prototypes_ci95": result["prototypes"][shot]["ci95"],
+        **second_read_out(result, shot),
         "untrained": result["untrained"][shot]["mean"],
         "control": control["accuracy"][shot]["mean"],
         "control_ci95": control["accuracy"][shot]["ci95"],
@@ -66,6 +71,12 @@ def _shot_columns(result: Mapping[str, Any], shot: str) -> dict[str, Any]:
         "difference_ci95": difference["ci95"],
     }
     return {f"{name}_{shot}shot": value for name, value in columns.items()}
+
+
+def second_read_out(result: Mapping[str, Any], shot: str) -> dict[str, float | None]:
+    """Accuracy by prototypes; nothing where a learner adapts to each task."""
+    found = result.get("prototypes", {}).get(shot, {})
+    return {"prototypes": found.get("mean"), "prototypes_ci95": found.get("ci95")}
 
 
 def shots(row: Mapping[str, Any]) -> list[int]:

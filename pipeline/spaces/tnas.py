@@ -52,13 +52,14 @@ class TNas(CellSpace):
         stem: str = "pooling",
         stem_multiplier: int = 3,
         auxiliary: bool = False,
+        image_size: int | None = None,
     ) -> TrainableCellNetwork:
         """The network of a genotype, for training from scratch.
 
         It always has two cells, a stem of 3 * channels and no auxiliary classifier; arguments that say otherwise are
         taken for uniformity only.
         """
-        del n_cells, stem, stem_multiplier, auxiliary
+        del n_cells, stem, stem_multiplier, auxiliary, image_size
         self._check(genotype)
         return construct(
             lambda: TrainableCellNetwork(

@@ -17,7 +17,18 @@ from pipeline.core.types import FEW_SHOT
 from pipeline.data.published_tables import TABLES
 from pipeline.stages.freeze import freeze, remember
 from pipeline.stages.needs import option
-from pipeline.stages.settings import CONTROL, METHOD_STAGES, Freezer, classification, grid, learned
+from pipeline.stages.settings import (
+    CONTROL,
+    METHOD_STAGES,
+    Freezer,
+    adapted,
+    classification,
+    control_of,
+    grid,
+    is_adapted,
+    learned,
+    references_of,
+)
 from pipeline.stages.track import refresh
 
 
@@ -36,6 +47,7 @@ class Grid:
         dataset_pattern, few_shot_pattern, classification_pattern: regular expressions of the names of all data sets and
             of those of a kind.
         method_pattern: regular expression of all methods' names.
+        adapted_pattern, plain_pattern: of those whose start is meta-learned, and of the others.
         pairs: kind of result -> stem -> (method, data set), of all results that a target may name.
         tables: space -> data sets of the tables of accuracies.
         pages: spaces whose looked-up results get a page.
@@ -43,6 +55,9 @@ class Grid:
             none.
         needed: (method, data set) -> argument of the search -> path, of what the method needs besides the images.
         learned: stems of the few-shot results of methods that learned beforehand, made without a named target.
+        adapted: the same of methods whose start is meta-learned.
+        controls: method -> the method that its few-shot results stand beside.
+        references: method -> others whose accuracies on the same episodes its results are compared with.
     """
 
     datasets: list[str]
@@ -51,6 +66,8 @@ class Grid:
     few_shot_pattern: str
     classification_pattern: str
     method_pattern: str
+    adapted_pattern: str
+    plain_pattern: str
     threads: int
     pairs: dict[str, dict[str, tuple[str, str]]]
     looked_up: list[str]
@@ -61,6 +78,24 @@ class Grid:
     database_tables: dict[str, str]
     needed: dict[tuple[str, str], dict[str, str]]
     learned: list[str]
+    adapted: list[str]
+    controls: dict[str, str]
+    references: dict[str, tuple[str, ...]]
+
+    def against(self, method: str, dataset: str) -> dict[str, str]:
+        """Role -> path of the files of a method's references."""
+        return {
+            f"{role}_{name}": f"results/{folder}/{name}_{dataset}.{ending}"
+            for name in self.references[method]
+            for role, folder, ending in (("against", "measured", "json"), ("episodes", "episodes", "csv"))
+        }
+
+    def against_arguments(self, method: str, dataset: str) -> str:
+        """What the command that compares says of them; nothing for most."""
+        files = self.against(method, dataset)
+        return " ".join(
+            f"--against {files[f'against_{name}']} {files[f'episodes_{name}']}" for name in self.references[method]
+        )
 
     def needed_arguments(self, method: str, dataset: str) -> str:
         """What a search's command says of the files that its method needs besides; nothing for most."""
@@ -84,7 +119,7 @@ def with_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_targets(arguments: Iterable[str], freezer: Freezer) -> None:
-    """Raises UnknownNameError for a result among the command line's arguments that no method or data set can give."""
+    """Raises UnknownNameError or ConfigError for a result among the command line's arguments that nothing can give."""
     for argument in arguments:
         named = re.fullmatch(r"(?:\./)?results/([^/]+)\.json", argument)
         if named is None or "_" not in named[1]:
@@ -96,7 +131,9 @@ def check_targets(arguments: Iterable[str], freezer: Freezer) -> None:
             continue
         if named[1] in freezer.pairs("trained"):
             check_control(named[1], freezer)
-        if any(f"{method}_{dataset}" == named[1] for method in freezer.methods for dataset in freezer.datasets):
+        named_pairs = [(m, d) for m in freezer.methods for d in freezer.datasets if f"{m}_{d}" == named[1]]
+        if named_pairs:
+            freezer.kind_of(*named_pairs[0])
             continue
         starts = [method for method in freezer.methods if named[1].startswith(f"{method}_")]
         if not starts:
@@ -130,6 +167,7 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         freeze(freezer)
         refresh()
     (datasets, methods), listed, of_learned = grid(config), classification(config), learned(config)
+    of_adapted = adapted(config)
     return Grid(
         datasets=datasets,
         methods=methods,
@@ -137,6 +175,8 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         few_shot_pattern=any_of(name for name in freezer.datasets if freezer.data_kind(name) == FEW_SHOT),
         classification_pattern=any_of(name for name in freezer.datasets if freezer.data_kind(name) != FEW_SHOT),
         method_pattern=any_of(freezer.methods),
+        adapted_pattern=any_of(name for name in freezer.methods if is_adapted(name)),
+        plain_pattern=any_of(name for name in freezer.methods if not is_adapted(name)),
         threads=(config.get("compute") or {}).get("threads") or n_cores(),
         pairs={kind: freezer.pairs(kind) for kind in METHOD_STAGES},
         learned=stems(of_learned["methods"], of_learned["few_shot"]),
@@ -148,6 +188,9 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         cards=[f"proxies_{stem}" for stem in stems(listed["cards"], listed["datasets"])],
         database_tables=freezer.database_tables,
         needed=freezer.needed,
+        adapted=stems([*of_adapted["methods"], *of_adapted["supernets"]], of_adapted["datasets"]),
+        controls={name: control_of(name) for name in freezer.methods},
+        references={name: references_of(name) for name in freezer.methods},
     )
 
 

@@ -5,10 +5,9 @@ import json
 import textwrap
 from collections.abc import Iterator
 
-from pipeline import methods
 from pipeline.core.errors import UnknownNameError
 from pipeline.recipes import oracles
-from pipeline.stages.settings import SECTIONS
+from pipeline.stages.settings import METHOD_SECTIONS, SECTIONS, with_section
 
 
 def written(value) -> str:
@@ -32,13 +31,14 @@ def lines_of(cls: type, indent: str) -> Iterator[str]:
 
 
 def add_arguments(parser) -> None:
-    parser.add_argument("section", nargs="?", help="only this section, or only search.METHOD or oracle.NAME")
+    what = "only this section, or only search.METHOD, meta_learn.METHOD, supernet.METHOD or oracle.NAME"
+    parser.add_argument("section", nargs="?", help=what)
 
 
 def run(arguments) -> None:
     wanted = arguments.section
     nested = {
-        "search": {name: methods.get(name).Config for name in methods.names()},
+        **{section: with_section(section) for section in METHOD_SECTIONS},
         "oracle": {name: oracles.get(name) for name in oracles.names()},
     }
     known = [*SECTIONS, *nested, *(f"{section}.{name}" for section, of in nested.items() for name in of)]

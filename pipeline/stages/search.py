@@ -28,10 +28,16 @@ def genotype_record(frozen: Frozen, space, found: list[Found], journal: Journal,
         "budget": frozen.budget,
         "space": space.name,
         "architectures": [
-            {"seed": one.seed, "genotype": space.to_text(one.genotype), "graph": space.graph(one.genotype)}
+            {
+                "seed": one.seed,
+                "genotype": space.to_text(one.genotype),
+                "graph": space.graph(one.genotype),
+                **({"k_shot": one.k_shot} if one.k_shot is not None else {}),
+                **({"episodes": list(one.episodes)} if one.episodes is not None else {}),
+            }
             for one in found
         ],
-        "network": frozen.params["network"],
+        **({"network": frozen.params["network"]} if "network" in frozen.params else {}),
         "controls": [
             {"seed": seed, "genotype": one["genotype"], "n_architectures": one["n_architectures"]}
             for seed, one in journal.controls.items()
@@ -40,6 +46,7 @@ def genotype_record(frozen: Frozen, space, found: list[Found], journal: Journal,
         "params_digest": frozen.digest,
         "data_digest": data_digest,
         **({"learned": journal.account} if journal.account else {}),
+        **({"decoded": journal.decoded} if journal.decoded else {}),
     }
 
 
@@ -97,7 +104,7 @@ def run(arguments) -> None:
     context = Context(
         prepared,
         seed=frozen.seed,
-        n_cells=frozen.params["network"]["n_cells"],
+        n_cells=frozen.params.get("network", {}).get("n_cells"),
         device=device,
         n_workers=use_threads(here.threads),
         checkpoint=checkpoint,

@@ -25,6 +25,7 @@ from pipeline.data.published_tables import TABLES
 from pipeline.data.settings import FetchConfig, PrepareConfig
 from pipeline.episodes.settings import EpisodesConfig
 from pipeline.evaluation.settings import (
+    AdaptConfig,
     EncodingConfig,
     EvaluateConfig,
     FeatureNetConfig,
@@ -51,7 +52,7 @@ ONLY_FOR = {FEW_SHOT: ("base", "validation", "novel"), CLASSIFICATION: ("test_fr
 TOP_LEVEL = (
     "budget", "seed", "grid", "classification", "compute", "data", "prepare", "episodes", "features", "network",
     "search", "train", "evaluate", "test", "score", "rate", "database", "oracle",
-    "meta_train", "learned",
+    "meta_train", "learned", "supernet", "meta_learn", "adapt", "adapted",
 )  # fmt: skip
 SECTIONS = {
     "prepare": PrepareConfig,
@@ -65,7 +66,10 @@ SECTIONS = {
     "rate": RateConfig,
     "database": DatabaseConfig,
     "meta_train": MetaTrainConfig,
+    "adapt": AdaptConfig,
 }
+# sections with knobs for each method, and the attribute of a method that says which
+METHOD_SECTIONS = {"search": "Config", "supernet": "Supernet", "meta_learn": "Learning"}
 # stages that the budget reaches through their knobs alone, and stages that draw nothing
 WITHOUT_BUDGET = ("fetch", "prepare", "episodes", "table", "feature_net", "features")
 WITHOUT_SEED = ("fetch", "prepare", "table", "features")
@@ -87,8 +91,20 @@ METHOD_STAGES = {
         "test": ("network", "train", "test"),
         "contrast": (),
     },
+    "adapted": {
+        "supernet": ("episodes", "supernet"),
+        "search": ("search",),
+        "meta_learn": ("episodes", "meta_learn"),
+        "adapt": ("meta_learn", "adapt"),
+        "compare": (),
+    },
 }
-"""By kind of result: a few-shot test, an accuracy looked up in a table, or one of a classifier that was trained."""
+"""By kind of result: a few-shot test, an accuracy looked up in a table, one of a classifier that was trained, or a
+few-shot test of a learner whose start was meta-learned."""
+# kinds that a method which learns from a database may give
+LEARNED_KINDS = ("few_shot", "looked_up", "trained")
+# of the stored episodes, what meta-learning is for
+SHAPE_OF_TASKS = ("n_way", "k_shots")
 
 
 def load(path: str | os.PathLike = PARAMS) -> dict[str, Any]:
@@ -187,12 +203,12 @@ def learned(config: Mapping[str, Any]) -> dict[str, list[str]]:
     Raises ConfigError or UnknownNameError.
     """
     datasets = known_datasets(config)
-    able = [name for name in methods.names() if needs.needs_of(methods.get(name))]
-    kinds = tuple(METHOD_STAGES)
-    found = lists(config, "learned", {"methods": able, **dict.fromkeys(("sources", "datasets", *kinds), datasets)})
+    able = [name for name in methods.names() if needs.has_source(methods.get(name))]
+    names = ("sources", "datasets", *LEARNED_KINDS)
+    found = lists(config, "learned", {"methods": able, **dict.fromkeys(names, datasets)})
     if len(found["sources"]) > 1:
         raise ConfigError("learned.sources must name one data set at most; make results of another source by name.")
-    for key in ("sources", *kinds):
+    for key in ("sources", *LEARNED_KINDS):
         if missing := [name for name in found[key] if name not in found["datasets"]]:
             raise ConfigError(f"learned.datasets must hold '{missing[0]}', which learned.{key} names.")
     if found["methods"] and not found["sources"]:
@@ -204,6 +220,55 @@ def learned(config: Mapping[str, Any]) -> dict[str, list[str]]:
             "it there: its images and its random control are made with those."
         )
     return found
+
+
+def adapted(config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What is made besides by methods whose start is meta-learned: methods, those that search in a supernet, datasets.
+
+    Raises ConfigError or UnknownNameError.
+    """
+    able = [name for name in methods.names() if is_adapted(name)]
+    searching = [name for name in able if has_supernet(name)]
+    known = {
+        "methods": [name for name in able if name not in searching],
+        "supernets": searching,
+        "datasets": known_datasets(config),
+    }
+    found = lists(config, "adapted", known)
+    datasets, chosen = grid(config)
+    for dataset in found["datasets"]:
+        if dataset not in datasets:
+            raise ConfigError(f"adapted.datasets names '{dataset}', which grid.datasets does not. Add it there.")
+    if not found["datasets"]:
+        return found
+    for name in [*found["methods"], *found["supernets"]]:
+        for beside in (control_of(name), *references_of(name)):
+            section, listed = ("adapted", found["methods"]) if is_adapted(beside) else ("grid", chosen)
+            if beside not in listed:
+                raise ConfigError(
+                    f"{section}.methods must hold '{beside}': the result of {name} stands beside its accuracies."
+                )
+    return found
+
+
+def is_adapted(method: str) -> bool:
+    """Whether a method's networks are tested by a learner whose start was meta-learned."""
+    return hasattr(methods.get(method), "learner")
+
+
+def has_supernet(method: str) -> bool:
+    """Whether a method meta-trains a supernet before its search."""
+    return hasattr(methods.get(method), METHOD_SECTIONS["supernet"])
+
+
+def control_of(method: str) -> str:
+    """The method that every result of `method` stands beside; random architectures for most."""
+    return getattr(methods.get(method), "control", CONTROL)
+
+
+def references_of(method: str) -> tuple[str, ...]:
+    """Other methods whose accuracies on the same episodes those of `method` are compared with."""
+    return getattr(methods.get(method), "references", ())
 
 
 def lists(config: Mapping[str, Any], section: str, known: Mapping[str, list[str]]) -> dict[str, list[str]]:
@@ -246,10 +311,18 @@ def check_top_level(config: Mapping[str, Any]) -> None:
     threads = (config.get("compute") or {}).get("threads", 0)
     if not isinstance(threads, int) or threads < 0:
         raise ConfigError(f"compute.threads is {threads!r}; a whole number is needed, 0 for all cores.")
-    for section, what, names in (("search", "method", methods.names()), ("oracle", "oracle", oracles.names())):
+    nested = {section: ("method", list(with_section(section))) for section in METHOD_SECTIONS}
+    for section, (what, names) in {**nested, "oracle": ("oracle", oracles.names())}.items():
         for name in config.get(section) or {}:
             if name not in names:
                 raise UnknownNameError(f"{what} in {section}:", name, names)
+
+
+def with_section(section: str) -> dict[str, type]:
+    """Method -> knobs, of the methods that have knobs in a section of METHOD_SECTIONS."""
+    attribute = METHOD_SECTIONS[section]
+    found = {name: getattr(methods.get(name), attribute, None) for name in methods.names()}
+    return {name: knobs for name, knobs in found.items() if knobs is not None}
 
 
 def machine_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -388,15 +461,28 @@ class Freezer:
     @functools.cached_property
     def kinds(self) -> dict[tuple[str, str], str]:
         """(method, data set) -> the kind of its result, a key of METHOD_STAGES."""
-        return {(m, d): self._kind(m, d) for d in self.datasets for m in self.methods}
+        found = {(m, d): self._kind(m, d) for d in self.datasets for m in self.methods}
+        return {pair: kind for pair, kind in found.items() if kind is not None}
 
-    def _kind(self, method: str, dataset: str) -> str:
+    def kind_of(self, method: str, dataset: str) -> str:
+        """The kind of a result. Raises ConfigError where a method gives none."""
+        if (method, dataset) not in self.kinds:
+            able = ", ".join(name for name in self.datasets if (method, name) in self.kinds)
+            raise ConfigError(
+                f"{method} adapts to few-shot tasks, which {dataset}, a classification data set, does not have. "
+                f"It gives results on {able}."
+            )
+        return self.kinds[method, dataset]
+
+    def _kind(self, method: str, dataset: str) -> str | None:
         entry = methods.get(method)
         space = entry.space(build(entry.Config, self._search(method, dataset), f"search.{method}"))
         if space not in spaces.names():
             raise UnknownNameError(f"space in search.{method}.space:", space, spaces.names())
         if self.data_kind(dataset) == FEW_SHOT:
-            return "few_shot"
+            return "adapted" if is_adapted(method) else "few_shot"
+        if is_adapted(method):
+            return None
         return "looked_up" if dataset in TABLES.get(space, ()) else "trained"
 
     def pairs(self, kind: str) -> dict[str, tuple[str, str]]:
@@ -404,18 +490,28 @@ class Freezer:
         return {f"{pair[0]}_{pair[1]}": pair for pair, of in self.kinds.items() if of == kind}
 
     def _search(self, method: str, dataset: str) -> dict:
-        own = (self.config.get("search") or {}).get(method) or {}
-        return self._section("search", methods.get(method).Config, self._tags(dataset), own, f"search.{method}")
+        return self._of_method("search", method, dataset)
+
+    def _of_method(self, section: str, method: str, dataset: str) -> dict:
+        """The knobs of one method in a section of METHOD_SECTIONS."""
+        own = (self.config.get(section) or {}).get(method) or {}
+        knobs = getattr(methods.get(method), METHOD_SECTIONS[section])
+        return self._section(section, knobs, self._tags(dataset), own, f"{section}.{method}")
 
     def method_files(self, method: str, dataset: str) -> Iterator[tuple[str, dict]]:
         """(file name, content) of all stages of one method on one data set."""
-        for stage, sections in METHOD_STAGES[self.kinds[method, dataset]].items():
+        kind = self.kinds[method, dataset]
+        for stage, sections in METHOD_STAGES[kind].items():
+            if stage == "supernet" and not has_supernet(method):
+                continue
             params = {
-                name: self._search(method, dataset)
-                if name == "search"
+                name: self._of_method(name, method, dataset)
+                if name in METHOD_SECTIONS
                 else self._section(name, SECTIONS[name], self._tags(dataset))
                 for name in sections
             }
+            if "episodes" in params:
+                params["episodes"] = {name: params["episodes"][name] for name in SHAPE_OF_TASKS}
             yield f"{stage}_{method}_{dataset}.json", self._file(stage, dataset, params, method)
 
     def card_files(self) -> Iterator[tuple[str, dict]]:
@@ -473,7 +569,7 @@ class Freezer:
     def needed_files(self, method: str, dataset: str) -> dict[str, str]:
         """Argument of the search stage -> path, of what a method needs besides the images. Raises UnknownNameError."""
         entry = methods.get(method)
-        source = needs.source_of(entry, self._search(method, dataset) if needs.needs_of(entry) else {})
+        source = needs.source_of(entry, self._search(method, dataset) if needs.has_source(entry) else {})
         if source is not None and source not in self.sources:
             hint = "A source is a few-shot data set, known or a folder of yours."
             raise UnknownNameError(f"source in search.{method}.source:", source, self.sources, hint)
@@ -487,6 +583,7 @@ class Freezer:
             for m in self.methods
             if needs.needs_of(methods.get(m))
             for d in self.datasets
+            if (m, d) in self.kinds
         }
         return {pair: files for pair, files in found.items() if files}
 
@@ -502,12 +599,17 @@ class Freezer:
             files.update(self.data_files(dataset))
             files.update(self.database_files(dataset))
             for method in self.methods:
-                files.update(self.method_files(method, dataset))
-        listed, of_learned = classification(self.config), learned(self.config)
+                if (method, dataset) in self.kinds:
+                    files.update(self.method_files(method, dataset))
+        listed, of_learned, of_adapted = classification(self.config), learned(self.config), adapted(self.config)
         shown = {
             "report": (
                 ROWS,
-                [*itertools.product(*reversed(grid(self.config))), *learned_pairs(of_learned, "few_shot")],
+                [
+                    *itertools.product(*reversed(grid(self.config))),
+                    *learned_pairs(of_learned, "few_shot"),
+                    *itertools.product([*of_adapted["methods"], *of_adapted["supernets"]], of_adapted["datasets"]),
+                ],
             ),
             "report_lookups": (
                 LOOKUPS,
@@ -534,12 +636,14 @@ class Freezer:
         wanted |= {("classification", kind): (listed["datasets"], listed[kind]) for kind in ("looked_up", "trained")}
         for (section, kind), (names, of_methods) in wanted.items():
             for method, dataset in itertools.product(of_methods, names):
-                found = self.kinds[method, dataset]
+                found = self.kind_of(method, dataset)
                 if found != kind:
-                    place = "grid" if found == "few_shot" else f"classification.{found}"
+                    places = {"few_shot": "grid", "adapted": "adapted"}
+                    place = places.get(found, f"classification.{found}")
                     raise ConfigError(
                         f"{section} in params.yaml lists {method} on {dataset} as '{kind}', but its result is of the "
-                        f"kind '{found}'. List it under {place} instead, or choose another search.{method}.space."
+                        f"kind '{found}'. List it under {place} instead"
+                        + ("." if is_adapted(method) else f", or choose another search.{method}.space.")
                     )
         self._check_learned(learned(self.config), [*chosen, *listed["looked_up"], *listed["trained"]])
         for space, dataset in itertools.product(listed["cards"], listed["datasets"]):
@@ -552,7 +656,7 @@ class Freezer:
     def _check_learned(self, listed: Mapping[str, list[str]], elsewhere: Collection[str]) -> None:
         """Raises ConfigError when a method that learns is listed with those that do not, or with another source."""
         for method in elsewhere:
-            if needs.needs_of(methods.get(method)):
+            if needs.has_source(methods.get(method)):
                 raise ConfigError(
                     f"{method} learns from a database beforehand. List it under learned in params.yaml, not under grid "
                     "or classification."
@@ -563,7 +667,7 @@ class Freezer:
                     "learned in params.yaml lists results, but database.oracle looks into a table, which DVC cannot "
                     "follow. Leave learned.methods empty and name the results on Snakemake's command line."
                 )
-        for kind in METHOD_STAGES:
+        for kind in LEARNED_KINDS:
             for method, dataset in learned_pairs(listed, kind):
                 if self.kinds[method, dataset] != kind:
                     raise ConfigError(

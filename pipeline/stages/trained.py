@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,41 +29,22 @@ def add_trained_arguments(parser) -> None:
     add_prepared_arguments(parser)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The networks of one method on one data set.
+class Measured:
+    """What a result says of networks that were trained and are tested, whatever the training and the test.
+
+    A subclass has the attributes named here.
 
     Attributes:
-        written: what the train stage wrote about its weights.
-        states: state dict of each architecture, in the order of genotype.json.
+        trained_by: stage that wrote the weights.
+        written: what that stage wrote about them.
     """
 
+    trained_by: ClassVar[str]
     frozen: Frozen
     genotype: dict[str, Any]
     prepared: PreparedSet
-    network: NetworkConfig
-    train: TrainConfig
     device: torch.device
     written: dict[str, Any]
-    states: list[dict[str, Tensor]]
-
-    @classmethod
-    def read(cls, arguments) -> "Trained":
-        """From the files that the arguments name, on this machine's device. Raises ArtifactError."""
-        frozen, here = read_params(arguments.params), machine()
-        genotype = read_json(arguments.genotype)
-        prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest, verify=True)
-        use_threads(here.threads)
-        return cls(
-            frozen,
-            genotype,
-            prepared,
-            build(NetworkConfig, frozen.params["network"], "network"),
-            build(TrainConfig, frozen.params["train"], "train"),
-            choose_device(here.device),
-            weights_facts(arguments.weights),
-            read_weights(arguments.weights, genotype, prepared),
-        )
 
     @property
     def architectures(self) -> list[dict[str, Any]]:
@@ -71,20 +52,7 @@ class Trained:
 
     @property
     def seeds(self) -> list[int]:
-        return [architecture["seed"] for architecture in self.architectures]
-
-    def networks(self) -> Iterator[tuple[str, nn.Module, dict[str, Tensor]]]:
-        """Of each architecture its name in progress lines, its network before any training, and its trained state."""
-        pairs = zip(self.architectures, self.states, strict=True)
-        for number, (architecture, state) in enumerate(pairs, start=1):
-            network = fresh_network(
-                self.genotype["space"], architecture, self.prepared, self.network, self.train, self.frozen.seed
-            )
-            name = f"{self.frozen.method} on {self.frozen.dataset}: network {number} of {len(self.states)}"
-            yield name, network, state
-
-    def features(self, network: nn.Module, batch_size: int) -> FrozenFeatures:
-        return FrozenFeatures(network, self.prepared, self.train, batch_size, self.device)
+        return list(dict.fromkeys(architecture["seed"] for architecture in self.architectures))
 
     def facts(self, protocol: Mapping[str, Any], sizes: Sequence[Mapping[str, int]]) -> dict[str, Any]:
         """What was tested, how, and how large it is (means over the architectures)."""
@@ -110,7 +78,7 @@ class Trained:
             **provenance.gather(self.device),
             "params_digest": {
                 "search": self.genotype["params_digest"],
-                "train": self.written["params_digest"],
+                self.trained_by: self.written["params_digest"],
                 self.frozen.stage: self.frozen.digest,
             },
             "data_digest": self.prepared.digest,
@@ -118,6 +86,56 @@ class Trained:
             **data_standing(self.prepared.manifest),
             "reproducible": self.device.type == "cpu",
         }
+
+
+@dataclass(frozen=True)
+class Trained(Measured):
+    """The networks of one method on one data set.
+
+    Attributes:
+        states: state dict of each architecture, in the order of genotype.json.
+    """
+
+    frozen: Frozen
+    genotype: dict[str, Any]
+    prepared: PreparedSet
+    network: NetworkConfig
+    train: TrainConfig
+    device: torch.device
+    written: dict[str, Any]
+    states: list[dict[str, Tensor]]
+    trained_by = "train"
+
+    @classmethod
+    def read(cls, arguments) -> "Trained":
+        """From the files that the arguments name, on this machine's device. Raises ArtifactError."""
+        frozen, here = read_params(arguments.params), machine()
+        genotype = read_json(arguments.genotype)
+        prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest, verify=True)
+        use_threads(here.threads)
+        return cls(
+            frozen,
+            genotype,
+            prepared,
+            build(NetworkConfig, frozen.params["network"], "network"),
+            build(TrainConfig, frozen.params["train"], "train"),
+            choose_device(here.device),
+            weights_facts(arguments.weights),
+            read_weights(arguments.weights, genotype, prepared),
+        )
+
+    def networks(self) -> Iterator[tuple[str, nn.Module, dict[str, Tensor]]]:
+        """Of each architecture its name in progress lines, its network before any training, and its trained state."""
+        pairs = zip(self.architectures, self.states, strict=True)
+        for number, (architecture, state) in enumerate(pairs, start=1):
+            network = fresh_network(
+                self.genotype["space"], architecture, self.prepared, self.network, self.train, self.frozen.seed
+            )
+            name = f"{self.frozen.method} on {self.frozen.dataset}: network {number} of {len(self.states)}"
+            yield name, network, state
+
+    def features(self, network: nn.Module, batch_size: int) -> FrozenFeatures:
+        return FrozenFeatures(network, self.prepared, self.train, batch_size, self.device)
 
 
 def read_weights(path: str, genotype: Mapping[str, Any], prepared: PreparedSet) -> list[dict[str, Tensor]]:
@@ -143,17 +161,17 @@ def read_weights(path: str, genotype: Mapping[str, Any], prepared: PreparedSet) 
     return states
 
 
-def weights_facts(path: str) -> dict[str, Any]:
-    """What the train stage wrote about its weights. Raises ArtifactError."""
+def weights_facts(path: str, stage: str = "train") -> dict[str, Any]:
+    """What the stage that trains wrote about its weights. Raises ArtifactError."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
             return json.loads((file.metadata() or {})["few_shot_nas"])
     except FileNotFoundError:
-        raise ArtifactError(f"{path} is missing. Run the train stage (see `snakemake -n {path}`).") from None
+        raise ArtifactError(f"{path} is missing. Run the {stage} stage (see `snakemake -n {path}`).") from None
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}). Delete it and run the train stage again.") from None
+        raise ArtifactError(f"{path} is damaged ({error}). Delete it and run the {stage} stage again.") from None
 
 
 def size_of(network: nn.Module, prepared: PreparedSet) -> dict[str, int]:

@@ -50,7 +50,9 @@ class Journal:
         not_finite: measured numbers that were none, by indicator.
         controls: by search seed, what a random search with the same budget found and cost; its time and evaluations
             are in the totals above as well.
-        account: what a method has to tell of its search besides, which depends on neither time nor machine.
+        account: what a method that learned from a database has to tell besides, which depends on neither time nor
+            machine.
+        decoded: the same of a method that reads its architectures off a meta-trained supernet.
         ledger: seconds besides, by what they were spent on; those of an earlier work are not in the totals above.
     """
 
@@ -64,15 +66,23 @@ class Journal:
     not_finite: dict[str, int] = field(default_factory=dict)
     controls: dict[int, dict[str, Any]] = field(default_factory=dict)
     account: dict[str, Any] = field(default_factory=dict)
+    decoded: dict[str, Any] = field(default_factory=dict)
     ledger: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Found:
-    """An architecture that a method proposes, for training from scratch."""
+    """An architecture that a method proposes, for training from scratch.
+
+    Attributes:
+        k_shot: the only shot that it is for; None for all.
+        episodes: numbers of the stored test episodes that it is for; None for all.
+    """
 
     seed: int
     genotype: Any
+    k_shot: int | None = None
+    episodes: tuple[int, ...] | None = None
 
 
 class Context:
@@ -81,7 +91,8 @@ class Context:
     Args:
         prepared: the prepared set, of which a search reads the base and validation classes only.
         seed: run seed.
-        n_cells: cells of the network that will be trained, hence of the kernel network.
+        n_cells: cells of the network that will be trained, hence of the kernel network; None where the method's space
+            leaves no choice.
         device: torch.device that measures.
         n_workers: processes that measure, on the processor.
         checkpoint: where the state is kept, if it is to be.
@@ -93,7 +104,7 @@ class Context:
         prepared,
         *,
         seed: int,
-        n_cells: int,
+        n_cells: int | None,
         device,
         n_workers: int = 1,
         checkpoint: Checkpoint | None = None,

@@ -12,7 +12,8 @@ import pytest
 from pipeline.core.artifacts import digest, sha256, write_json
 from pipeline.core.errors import ArtifactError
 from pipeline.report.schema import check_card, check_classifier, check_lookup, check_result
-from tests.made_results import CONTROL, compared, example, without, write_inputs
+from pipeline.stages import compare
+from tests.made_results import CONTROL, FOUND, arguments, compared, example, run_stage, without, write_inputs
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -30,6 +31,64 @@ def test_the_paired_difference_is_that_of_episode_means_over_architectures(folde
     # deviation of 0.1 0.1 0 0 is 0.1 / sqrt(3), its standard error half of that, t with 3 degrees of freedom 3.1824463
     assert difference["ci95"] == pytest.approx(3.1824463 * 0.1 / 3**0.5 / 2, rel=1e-6)
     assert (difference["win"], difference["tie"], difference["loss"]) == (2, 2, 0)
+
+
+ADAPTED = {
+    "kind": "adapted",
+    "provenance.recipe_digest": digest("another learner"),
+    "protocol.read_out": "linear_probe",
+}
+
+
+def adapting(folder, *against: str, **more):
+    """A learner beside a control that was trained otherwise, and other methods on the same episodes."""
+    write_inputs(folder, "random", CONTROL)
+    write_inputs(folder, "metantk", FOUND, changes=ADAPTED | {"protocol.image_size": 16} | more)
+    argv = arguments("metantk")
+    for name in against:
+        argv += ["--against", f"results/measured/{name}_doublemnist.json", f"results/episodes/{name}_doublemnist.csv"]
+    run_stage(compare, argv)
+    return json.loads(pathlib.Path("results/metantk_doublemnist.json").read_text())
+
+
+def test_learners_with_recipes_of_their_own_are_compared_episode_by_episode(folder):
+    write_inputs(folder, "maml", {1: {0: [0.5, 0.6, 0.7, 0.4]}, 5: {0: [0.8, 0.8, 0.8, 0.8]}})
+    result = adapting(folder, "maml")
+    assert result["control"]["same_recipe"] is False
+    of_shot = result["paired"]["maml"]["by_shot"]["1"]
+    assert of_shot["n_episodes"] == 4 and of_shot["difference"]["mean"] == pytest.approx(0.0)
+    assert [of_shot["difference"][name] for name in ("win", "tie", "loss")] == [1, 2, 1]
+    assert result["artifacts"]["against_maml"] in result["provenance"]["files"]
+
+
+def test_where_a_learner_was_tested_on_fewer_episodes_both_sides_are_taken_on_those(folder):
+    found = {k: {0: values[0][:2]} for k, values in FOUND.items()}
+    write_inputs(folder, "random", CONTROL)
+    write_inputs(folder, "metantk", found, changes=ADAPTED)
+    run_stage(compare, arguments("metantk"))
+    result = json.loads(pathlib.Path("results/metantk_doublemnist.json").read_text())
+    assert result["control"]["accuracy"]["1"]["mean"] == pytest.approx((0.5 + 0.5) / 2)
+    assert result["control"]["paired_difference"]["1"]["mean"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        ({"budget": "gpu"}, "budgets"),
+        ({"provenance.episodes_digest": digest("others")}, "test episodes"),
+        ({"protocol.n_way": 4}, "shapes of tasks"),
+        ({"protocol.n_query": 4}, "shapes of tasks"),
+    ],
+)
+def test_learners_that_saw_other_tasks_are_refused(folder, change, word):
+    with pytest.raises(ArtifactError, match=word):
+        adapting(folder, **change)
+
+
+def test_a_result_without_kind_needs_both_read_outs(folder):
+    result = example(folder)
+    with pytest.raises(ArtifactError, match="prototypes"):
+        check_result(without(result, "prototypes"), "x")
 
 
 def test_the_relative_improvement_is_in_percent_of_the_controls_accuracy(folder):

@@ -15,14 +15,21 @@ from pipeline.stages.driver import check_targets, with_overrides
 from pipeline.stages.freeze import freeze, remember
 from pipeline.stages.settings import (
     FOLDER_FAMILY,
+    METHOD_SECTIONS,
     PARAMS,
     SECTIONS,
     Freezer,
+    adapted,
+    control_of,
     folders,
     grid,
+    has_supernet,
+    is_adapted,
     learned,
     load,
     machine_settings,
+    references_of,
+    with_section,
 )
 
 
@@ -31,6 +38,7 @@ def config():
     return load(PARAMS)
 
 
+PLAIN_STAGES = ("search", "train", "evaluate", "compare")
 IMAGENETS = ("miniimagenet", "tieredimagenet")
 
 
@@ -54,13 +62,19 @@ def test_params_yaml_shows_every_knob_of_every_section_it_has(config):
     for name, section in config["search"].items():
         knobs = {field.name for field in dataclasses.fields(methods.get(name).Config)}
         assert set(section or {}) == knobs, f"search.{name}"
+    for section in METHOD_SECTIONS:
+        assert set(config[section]) <= set(with_section(section))
+    for section in ("supernet", "meta_learn"):
+        for name, cls in with_section(section).items():
+            assert set(config[section][name]) == {field.name for field in dataclasses.fields(cls)}, f"{section}.{name}"
     for name in oracles.names():
         knobs = {field.name for field in dataclasses.fields(oracles.get(name))}
         assert set(config["oracle"][name]) == knobs, f"oracle.{name}"
 
 
 def test_every_knob_has_a_sentence_and_a_value_for_every_budget():
-    nested = [*(methods.get(name).Config for name in methods.names()), *map(oracles.get, oracles.names())]
+    of_methods = [cls for section in METHOD_SECTIONS for cls in with_section(section).values()]
+    nested = [*of_methods, *map(oracles.get, oracles.names())]
     for cls in [*SECTIONS.values(), *nested]:
         for field in dataclasses.fields(cls):
             assert len(field.metadata["help"]) > 10, f"{cls.__name__}.{field.name}"
@@ -74,8 +88,10 @@ def test_every_job_of_every_budget_has_its_parameters(config, budget):
     for dataset in ("miniimagenet", "tieredimagenet", "cifarfs", "fc100", "omniglot", "doublemnist"):
         assert {f"{stage}_{dataset}.json" for stage in ("fetch", "prepare", "episodes")} <= set(files)
         for method in methods.names():
-            names = {f"{stage}_{method}_{dataset}.json" for stage in ("search", "train", "evaluate", "compare")}
-            assert names <= set(files)
+            stages = ("search", "meta_learn", "adapt", "compare") if is_adapted(method) else PLAIN_STAGES
+            stages = ("supernet", *stages) if has_supernet(method) else stages
+            own = {name for name in files if name.endswith(f"_{method}_{dataset}.json")}
+            assert own == {f"{stage}_{method}_{dataset}.json" for stage in stages}
     assert {content["budget"] for content in files.values() if content.get("budget")} == {budget}
     assert {f"features_{dataset}_by_miniimagenet.json" for dataset in ("cifar10", "cifarfs")} <= set(files)
     assert files["features_cifar10_by_miniimagenet.json"]["source"] == "miniimagenet"
@@ -436,7 +452,9 @@ def test_the_printed_knobs_are_the_defaults_of_params_yaml(config, capsys):
 
     assert main(["knobs"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert set(printed) == {*SECTIONS, "search", "oracle"} and set(printed["search"]) == set(methods.names())
+    assert set(printed) == {*SECTIONS, *METHOD_SECTIONS, "oracle"} and set(printed["search"]) == set(methods.names())
+    for section in ("supernet", "meta_learn"):
+        assert printed[section] == config[section], section
     assert printed["oracle"] == config["oracle"]
     for name in SECTIONS:
         assert printed[name] == config[name], name
@@ -456,7 +474,7 @@ def with_learned(config, **changes):
 
 def test_a_method_that_learns_names_the_files_it_needs_and_others_none(config):
     needed = Freezer(config).needed
-    assert {method for method, _ in needed} == {"metad2a"}
+    assert {method for method, _ in needed} == {"metad2a", "tnas", "automaml"}
     files = needed["metad2a", "pets"]
     assert files["features"] == "data/features/pets_by_miniimagenet.npy"
     assert files["predictor_facts"] == "models/predictor_miniimagenet/facts.json"
@@ -507,3 +525,101 @@ def test_a_knob_of_one_meta_training_changes_that_one_alone(config):
     for key, kind in (("generator_epochs", "generator"), ("predictor_epochs", "predictor")):
         names = difference(before, Freezer(changed(config, "meta_train", key, 3)).files)
         assert names == {name for name in before if name.startswith(f"meta_train_{kind}_")}
+
+
+def with_adapted(config, **changes):
+    config = changed(config, "grid", {"datasets": ["omniglot"], "methods": ["random", "conv4"]})
+    listed = {"methods": ["maml", "randomtnas"], "supernets": ["tnas"], "datasets": ["omniglot"]}
+    return changed(config, "adapted", listed | changes)
+
+
+def test_what_adapts_is_listed_beside_what_it_is_compared_with(config):
+    listed = adapted(with_adapted(config))
+    assert listed == {"methods": ["maml", "randomtnas"], "supernets": ["tnas"], "datasets": ["omniglot"]}
+    assert Freezer(with_adapted(config)).files
+    assert adapted(config) == {"methods": [], "supernets": [], "datasets": []}
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"methods": ["randomtnas"]}, "adapted.methods must hold 'maml'"),
+        ({"methods": ["maml"]}, "adapted.methods must hold 'randomtnas'"),
+        ({"datasets": ["omniglot", "fc100"]}, "grid.datasets does not"),
+        ({"datasets": ["cifar10"]}, "grid.datasets does not"),
+        ({"methods": ["maml", "tnas"]}, "name in adapted.methods: 'tnas'"),
+        ({"methods": ["conv4"]}, "name in adapted.methods: 'conv4'"),
+        ({"method": ["maml"]}, "Did you mean 'methods'"),
+    ],
+)
+def test_a_list_of_what_adapts_that_cannot_be_made_is_refused(config, changes, message):
+    with pytest.raises((ConfigError, UnknownNameError), match=message):
+        _ = Freezer(with_adapted(config, **changes)).files
+
+
+def test_what_adapts_needs_the_classifier_that_it_is_compared_with(config):
+    config = changed(with_adapted(config), "grid", "methods", ["random"])
+    with pytest.raises(ConfigError, match="grid.methods must hold 'conv4'"):
+        _ = Freezer(config).files
+
+
+def test_what_adapts_gives_no_result_where_there_are_no_tasks(config):
+    freezer = Freezer(config)
+    assert ("maml", "cifar10") not in freezer.kinds and freezer.kinds["maml", "omniglot"] == "adapted"
+    with pytest.raises(ConfigError, match="few-shot tasks, which cifar10"):
+        check_targets(["results/maml_cifar10.json"], freezer)
+    with pytest.raises(ConfigError, match="List it under adapted"):
+        _ = Freezer(changed(config, "grid", "methods", ["maml", "random"])).files
+
+
+def test_every_control_and_reference_of_what_adapts_is_a_method(config):
+    for name in filter(is_adapted, methods.names()):
+        assert {control_of(name), *references_of(name)} <= set(methods.names())
+        assert "maml" in references_of(name) and "conv4" in references_of(name)
+    assert control_of("metantk") == "random" and references_of("metantk") == ()
+
+
+def test_a_key_of_one_meta_learning_changes_that_method_alone(config):
+    before = Freezer(config).files
+    for section, method, stages in (
+        ("meta_learn", "tnas", {"meta_learn", "adapt"}),
+        ("supernet", "tnas", {"supernet"}),
+        ("meta_learn", "metalstm", {"meta_learn", "adapt"}),
+    ):
+        names = difference(before, Freezer(changed(config, section, method, "learning_rate", 0.5)).files)
+        few_shot = [name for name in Freezer(config).datasets if data.kind_of(name) == "few_shot"]
+        assert names == {f"{stage}_{method}_{name}.json" for stage in stages for name in few_shot}
+
+
+def test_the_number_of_test_queries_learns_nothing_anew(config):
+    names = difference(Freezer(config).files, Freezer(changed(config, "episodes", "n_query", 7)).files)
+    assert {name.split("_")[0] for name in names} == {"episodes"}
+
+
+def test_architectures_that_are_compared_are_meta_learned_by_one_recipe(config):
+    for budget in BUDGETS:
+        files = Freezer(changed(config, "budget", budget)).files
+        params = [files[f"meta_learn_{name}_omniglot.json"]["params"] for name in ("tnas", "automaml", "randomtnas")]
+        assert params[0] == params[1] == params[2]
+
+
+def test_the_paper_budget_of_what_adapts_is_published(config):
+    files = Freezer(changed(config, "budget", "paper")).files
+
+    def knobs(stage, method, dataset, *names):
+        params = files[f"{stage}_{method}_{dataset}.json"]["params"][stage]
+        return [params[name] for name in names]
+
+    inner = ("inner_lr", "inner_steps", "test_steps", "tasks_per_batch", "channels")
+    assert knobs("meta_learn", "maml", "miniimagenet", *inner) == [0.01, 5, 10, 4, 32]
+    assert knobs("meta_learn", "maml", "omniglot", *inner) == [0.4, 1, 3, 32, 64]
+    assert knobs("supernet", "tnas", "miniimagenet", *inner) == [0.1, 5, 10, 4, 16]
+    outer = ("learning_rate", "learning_rate_alphas", "beta1_alphas", "weight_decay_alphas", "n_iterations")
+    assert knobs("supernet", "tnas", "miniimagenet", *outer) == [1e-3, 1e-3, 0.5, 1e-3, 12_500]
+    assert knobs("supernet", "automaml", "miniimagenet", *outer) == [1e-3, 3e-4, 0.5, 1e-3, 12_500]
+    assert knobs("supernet", "automaml", "miniimagenet", "adapts", "inner_lr_alphas") == ["weights", 30.0]
+    of_lstm = ("passes", "batch_size", "tasks_per_batch", "clip_norm", "n_iterations", "channels")
+    assert knobs("meta_learn", "metalstm", "miniimagenet", *of_lstm) == [8, 25, 1, 0.25, 50_000, 32]
+    assert files["search_tnas_miniimagenet.json"]["params"]["search"]["n_tasks"] == 600
+    orders = [knobs("meta_learn", name, "miniimagenet", "first_order", "adapts") for name in ("maml", "fomaml", "anil")]
+    assert orders == [[False, "all"], [True, "all"], [False, "head"]]

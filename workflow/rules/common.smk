@@ -54,3 +54,11 @@ def database_table_arguments(wildcards, input):
 
 def needed_files(wildcards):
     return GRID.needed.get((wildcards.method, wildcards.dataset), {})
+
+
+def of_control(wildcards, path):
+    return path.format(f"{GRID.controls[wildcards.method]}_{wildcards.dataset}")
+
+
+def against_files(wildcards):
+    return GRID.against(wildcards.method, wildcards.dataset)

@@ -9,6 +9,8 @@ rule train:
         cost="models/{method}_{dataset}/cost.json",
     log:
         "logs/train_{method}_{dataset}.log",
+    wildcard_constraints:
+        method=GRID.plain_pattern,
     conda:
         "../envs/pipeline.yaml"
     threads: GRID.threads
@@ -34,6 +36,7 @@ rule evaluate:
     log:
         "logs/evaluate_{method}_{dataset}.log",
     wildcard_constraints:
+        method=GRID.plain_pattern,
         dataset=GRID.few_shot_pattern,
     conda:
         "../envs/pipeline.yaml"
@@ -50,10 +53,13 @@ rule evaluate:
 
 rule compare:
     input:
+        unpack(against_files),
         measured="results/measured/{method}_{dataset}.json",
         accuracies="results/episodes/{method}_{dataset}.csv",
-        control="results/measured/random_{dataset}.json",
-        control_accuracies="results/episodes/random_{dataset}.csv",
+        control=lambda wildcards: of_control(wildcards, "results/measured/{}.json"),
+        control_accuracies=lambda wildcards: of_control(
+            wildcards, "results/episodes/{}.csv"
+        ),
         genotype="search/{method}_{dataset}/genotype.json",
         trace="search/{method}_{dataset}/trace.csv",
         search_cost="search/{method}_{dataset}/cost.json",
@@ -80,11 +86,15 @@ rule compare:
         dataset=GRID.few_shot_pattern,
     conda:
         "../envs/pipeline.yaml"
+    params:
+        against=lambda wildcards: GRID.against_arguments(
+            wildcards.method, wildcards.dataset
+        ),
     message:
-        "Writing the result of {wildcards.method} on {wildcards.dataset}, beside random architectures"
+        "Writing the result of {wildcards.method} on {wildcards.dataset}, beside its control"
     shell:
         "python -m pipeline compare --measured {input.measured} --accuracies {input.accuracies}"
-        " --control {input.control} --control-accuracies {input.control_accuracies}"
+        " --control {input.control} --control-accuracies {input.control_accuracies} {params.against}"
         " --genotype {input.genotype} --trace {input.trace} --search-cost {input.search_cost}"
         " --curve {input.curve} --train-cost {input.train_cost} --params {input.params}"
         " --out {output.result} --row {output.row} --drawing {output.drawing} 2>&1 | tee {log}"

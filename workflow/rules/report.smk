@@ -3,7 +3,7 @@ rule report:
         rows=expand(
             "results/rows/{method}_{dataset}.csv", method=METHODS, dataset=DATASETS
         )
-        + expand("results/rows/{stem}.csv", stem=GRID.learned),
+        + expand("results/rows/{stem}.csv", stem=GRID.learned + GRID.adapted),
         params=f"{FROZEN}/report.json",
     output:
         page=report(

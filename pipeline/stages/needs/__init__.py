@@ -1,9 +1,9 @@
 """What a method may need besides the images it searches for; one file per kind.
 
-A method that has `needs`, names of entries, and `source(config)`, the name of the data set it learned from, gets them
-in `context.given`. An entry has
+A method that has `needs`, names of entries, gets them in `context.given`; one that learned from another data set has
+`source(config)` too, that data set's name. An entry has
 
-- `files`: argument of the search stage -> (path with {dataset} and {source}, what it is);
+- `files`: argument of the search stage -> (path with {method}, {dataset} and {source}, what it is);
 - `open(paths, prepared, device)`: the thing, with a `digest` that names its content.
 
 The workflow's rules, `dvc.yaml` and the arguments of the search stage follow from `files`. Entries import what reads
@@ -25,15 +25,20 @@ def needs_of(method: Any) -> tuple[str, ...]:
     return getattr(method, "needs", ())
 
 
+def has_source(method: Any) -> bool:
+    """Whether a method learned from another data set beforehand."""
+    return hasattr(method, "source")
+
+
 def source_of(method: Any, knobs: dict[str, Any]) -> str | None:
-    """The data set that a method learned from, None for methods that need nothing."""
-    return method.source(build(method.Config, knobs)) if needs_of(method) else None
+    """The data set that a method learned from, None for methods that learned from no other."""
+    return method.source(build(method.Config, knobs)) if has_source(method) else None
 
 
 def files_of(method: Any, dataset: str, source: str | None) -> dict[str, str]:
     """Argument of the search stage -> path, of all that a method needs for a data set."""
     return {
-        argument: path.format(dataset=dataset, source=source)
+        argument: path.format(method=method.name, dataset=dataset, source=source)
         for name in needs_of(method)
         for argument, (path, _) in get(name).files.items()
     }

@@ -1,0 +1,49 @@
+"""Auto-MAML: one architecture for all tasks, decoded from a supernet whose weights alone adapt.
+
+Lian et al.: "Towards Fast Adaptation of Neural Architectures with Meta Learning" (T-NAS), ICLR 2020, the baseline of
+that paper. The supernet's meta-training is a stage of its own; the architecture is then meta-learned anew.
+"""
+
+from dataclasses import dataclass
+
+from pipeline.core.config import knob
+from pipeline.methods import METHODS
+from pipeline.recipes.adapted_settings import REFERENCES, CellTraining, SupernetTraining, in_turn
+from pipeline.recipes.fixed import FixedConfig
+
+
+@dataclass(frozen=True)
+class Supernet(SupernetTraining):
+    """Knobs of the supernet, where weights adapt to tasks and alphas do not."""
+
+    learning_rate_alphas: float = knob(3e-4, "outer loop: learning rate of Adam for the alphas", low=0)
+    adapts: str = knob(
+        "weights",
+        "what the steps move: all, the head (the layer `classifier`), or the weights (all but the alphas)",
+        choices=("all", "head", "weights"),
+    )
+
+
+@METHODS.register("automaml")
+class AutoMaml:
+    """Alphas and weights are learned in turn; an architecture per shot."""
+
+    Config = FixedConfig
+    Learning = CellTraining
+    Supernet = Supernet
+    phases = staticmethod(in_turn)
+    learner = "gradient"
+    control = "randomtnas"
+    references = REFERENCES
+    needs = ("meta_trained_supernet", "test_episodes")
+
+    @staticmethod
+    def space(config: FixedConfig) -> str:
+        return "tnas"
+
+    @staticmethod
+    def search(config: FixedConfig, context) -> list:
+        """The architecture of each shot, once per seed."""
+        from pipeline.recipes.decoding import decode_common
+
+        return decode_common(config, context)

@@ -1,0 +1,177 @@
+"""Knobs of methods whose start is meta-learned; without torch, so that methods may name them.
+
+Where a published code and its paper differ, the page of the method under docs/methods says which one a row is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.core.config import BUDGETS, knob
+from pipeline.evaluation.episodic_settings import AdamGroup, EpisodicConfig, Phase
+from pipeline.learners.lstm_settings import LstmConfig
+from pipeline.learners.settings import GradientConfig
+
+REFERENCES = ("maml", "conv4")
+"""Methods that all of these are compared with, episode by episode: MAML, and a classifier with a linear probe."""
+
+CHARACTERS = ("doublemnist", "omniglot")
+
+
+def characters(**by_budget: Any) -> Mapping[str, Any]:
+    """Rows of a table by budget for the data sets of characters alone."""
+    return {f"{budget}/{name}": value for budget, value in by_budget.items() for name in CHARACTERS}
+
+
+IMAGE_SIZE = {"laptop": 32, "gpu": 84, "paper": 84, **characters(**dict.fromkeys(BUDGETS, 28))}
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """The network that adapts."""
+
+    channels: int = knob(
+        {"laptop": 16, "gpu": 32, "paper": 32, **characters(laptop=32, gpu=64, paper=64)},
+        "channels of the network that adapts",
+        low=1,
+    )
+    image_size: int = knob(IMAGE_SIZE, "side to which images are resized for it", low=8)
+
+
+@dataclass(frozen=True)
+class GradientTraining(NetworkSize, EpisodicConfig, GradientConfig):
+    """Adaptation of a four-block network by gradient steps, as MAML has it; the `paper` rows are MAML's."""
+
+    n_iterations: int = knob(
+        {"laptop": 300, "gpu": 6000, "paper": 60_000, **characters(laptop=400, gpu=3000)},
+        "steps of the outer loop",
+        low=1,
+    )
+    tasks_per_batch: int = knob(
+        {"laptop": 4, "gpu": 4, "paper": 4, **characters(laptop=8, gpu=32, paper=32)}, "episodes of one step", low=1
+    )
+    n_query: int = knob(
+        {"laptop": 5, "gpu": 15, "paper": 15}, "query images per class, in meta-training and validation", low=1
+    )
+    learning_rate: float = knob(
+        {"laptop": 3e-3, "gpu": 1e-3, "paper": 1e-3}, "outer loop: learning rate of Adam", low=0
+    )
+    inner_lr: float = knob(
+        {"laptop": 0.05, "gpu": 0.01, "paper": 0.01, **characters(laptop=0.4, gpu=0.4, paper=0.4)},
+        "learning rate of the steps on a support set",
+        low=0,
+    )
+    inner_steps: int = knob(
+        {"laptop": 3, "gpu": 5, "paper": 5, **characters(laptop=1, gpu=1, paper=1)},
+        "steps on a support set while the start is learned",
+        low=0,
+    )
+    test_steps: int = knob(
+        {"laptop": 5, "gpu": 10, "paper": 10, **characters(laptop=3, gpu=3, paper=3)},
+        "steps on a support set in a validation or a test",
+        low=0,
+    )
+
+
+@dataclass(frozen=True)
+class LstmTraining(NetworkSize, EpisodicConfig, LstmConfig):
+    """The meta-learner LSTM; the `paper` rows are those of the published code."""
+
+    channels: int = knob(
+        {"laptop": 8, "gpu": 32, "paper": 32, **characters(laptop=16)}, "channels of the network that adapts", low=1
+    )
+    n_iterations: int = knob({"laptop": 600, "gpu": 20_000, "paper": 50_000}, "steps of the outer loop", low=1)
+    tasks_per_batch: int = knob(1, "episodes of one step", low=1)
+    n_query: int = knob(
+        {"laptop": 5, "gpu": 15, "paper": 15}, "query images per class, in meta-training and validation", low=1
+    )
+    clip_norm: float = knob(
+        0.25, "outer loop: longest gradient; a longer one is shortened to it; 0 for no limit", low=0
+    )
+    validate_every: int = knob(
+        {"laptop": 150, "gpu": 1000, "paper": 1000},
+        "iterations after which the state is tested, to keep the best",
+        low=1,
+    )
+    n_validation_episodes: int = knob(
+        {"laptop": 40, "gpu": 100, "paper": 100}, "episodes of such a test, the same each time", low=2
+    )
+
+
+@dataclass(frozen=True)
+class CellSize:
+    """A network of one normal and one reduction cell."""
+
+    channels: int = knob({"laptop": 4, "gpu": 16, "paper": 16}, "channels of the first cell", low=1)
+    image_size: int = knob(IMAGE_SIZE, "side to which images are resized", low=8)
+    # T-NAS's paper; its code steps by 0.01
+    inner_lr: float = knob(0.1, "learning rate of the steps on a support set", low=0)
+    inner_steps: int = knob(
+        {"laptop": 2, "gpu": 5, "paper": 5}, "steps on a support set while the start is learned", low=0
+    )
+    test_steps: int = knob(
+        {"laptop": 4, "gpu": 10, "paper": 10}, "steps on a support set in a validation or a test", low=0
+    )
+    first_order: bool = knob(
+        True, "take the gradient of the query loss at the adapted weights for that at the start: no second derivatives"
+    )
+    tasks_per_batch: int = knob({"laptop": 2, "gpu": 4, "paper": 4}, "episodes of one step", low=1)
+    n_query: int = knob(
+        {"laptop": 5, "gpu": 15, "paper": 15}, "query images per class, in meta-training and validation", low=1
+    )
+
+
+@dataclass(frozen=True)
+class CellTraining(CellSize, EpisodicConfig, GradientConfig):
+    """First-order MAML of a decoded or a drawn architecture; the same for all whose architectures are compared."""
+
+    n_iterations: int = knob({"laptop": 100, "gpu": 2000, "paper": 75_000}, "steps of the outer loop", low=1)
+    learning_rate: float = knob(
+        {"laptop": 3e-3, "gpu": 1e-3, "paper": 1e-3}, "outer loop: learning rate of Adam", low=0
+    )
+    validate_every: int = knob(
+        {"laptop": 50, "gpu": 500, "paper": 500}, "iterations after which the state is tested, to keep the best", low=1
+    )
+    n_validation_episodes: int = knob(
+        {"laptop": 20, "gpu": 100, "paper": 600}, "episodes of such a test, the same each time", low=2
+    )
+
+
+@dataclass(frozen=True)
+class SupernetTraining(CellSize, EpisodicConfig, GradientConfig):
+    """Meta-training of a relaxed supernet, weights and alphas; the `paper` rows are T-NAS's."""
+
+    n_iterations: int = knob({"laptop": 60, "gpu": 1500, "paper": 12_500}, "steps of the outer loop", low=1)
+    validate_every: int = knob(
+        {"laptop": 30, "gpu": 500, "paper": 1250}, "iterations after which the state is tested, to keep the best", low=1
+    )
+    n_validation_episodes: int = knob(
+        {"laptop": 10, "gpu": 100, "paper": 100}, "episodes of such a test, the same each time", low=2
+    )
+    learning_rate_alphas: float = knob(1e-3, "outer loop: learning rate of Adam for the alphas", low=0)
+    beta1_alphas: float = knob(0.5, "outer loop: the alphas' decay of Adam's mean gradient", low=0, high=0.9999)
+    weight_decay_alphas: float = knob(1e-3, "outer loop: L2 penalty on the alphas", low=0)
+
+    @property
+    def groups(self) -> tuple[AdamGroup, AdamGroup]:
+        """Of the weights and of the alphas."""
+        alphas = AdamGroup(
+            "alphas",
+            self.learning_rate_alphas,
+            self.beta1_alphas,
+            self.beta2,
+            self.weight_decay_alphas,
+            self.clip_norm,
+        )
+        return AdamGroup.of(self, "weights"), alphas
+
+
+def together(config: SupernetTraining) -> tuple[Phase, ...]:
+    """Weights and alphas move by one gradient (T-NAS)."""
+    return (Phase(config.groups),)
+
+
+def in_turn(config: SupernetTraining) -> tuple[Phase, ...]:
+    """First the alphas, on one half of the images of each class, then the weights on the other half (Auto-MAML)."""
+    weights, alphas = config.groups
+    return Phase((alphas,), "second_half"), Phase((weights,), "first_half")
