@@ -15,7 +15,7 @@ from pipeline.episodes import files
 from pipeline.evaluation import episodic
 from pipeline.evaluation.few_shot_test import Outcome
 from pipeline.evaluation.settings import AdaptConfig
-from pipeline.stages.adapt import Part, as_papers_print, of_seeds, numbers_tested
+from pipeline.stages.adapt import Part, as_papers_print, numbers_tested, of_seeds
 from pipeline.stages.meta_learned import Start
 from tests import tiny_set
 from tests.small_supernet import stored
