@@ -8,7 +8,9 @@ One learner, told apart by its knobs:
 - T-NAS (Lian et al., ICLR 2020, equation 5): first order on a relaxed supernet; weights and alphas adapt together,
   each with their own learning rate.
 - Auto-MAML (same paper, its variant of one architecture for all tasks): `adapts: weights`; the outer loop asks in turn
-  for the gradient on the alphas and on the weights.
+  for the gradient on the alphas and on the weights. The published code takes that on the alphas after it has set the
+  weights back (`restore_first`). Besides, it never clears it: the support gradients of all steps, and all of the tasks
+  before, stay in it. That is not offered; a test rebuilds the published numbers from the parts.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -224,7 +226,8 @@ class GradientLearner(MetaLearner):
                 f"The state does not fit the learner: only one of them has {', '.join(odd[:5])}"
                 f"{', ...' if len(odd) > 5 else ''}. Use a state of the same network and the same `statistics`."
             )
-        return {name: state[name] for name in self._learned}, {name: state[name] for name in self._running}
+        weights, running = ({name: state[name].detach() for name in names} for names in (self._learned, self._running))
+        return weights, running
 
     def _check(self, tensors: Iterable[Tensor], state: State, what: str, n_steps: int) -> None:
         if _finite(tensors):

@@ -5,6 +5,17 @@ Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of De
 Weights that adapt have a leading axis of tasks. The losses of all tasks are added up before they are differentiated:
 each depends on the weights of its own task alone, so each task gets its own gradient from one backward pass, which
 keeps a graph in the second order only.
+
+Several tasks at once are a pass of vmap, in which convolutions become grouped ones. On a CPU that is slower than one
+task after the other: a meta-gradient of 4 tasks, 5-way 1-shot with 15 queries, on a Conv-4 of 32 channels and one
+thread took (seconds one by one / at once, and memory in MiB)
+
+| pixels | first order | second order | memory, first order | second order |
+|---|---|---|---|---|
+| 28 | 0.36 / 0.39 | 0.54 / 0.61 | 80 / 358 | 100 / 522 |
+| 84 | 2.9 / 4.3 | 4.4 / 5.5 | 476 / 1871 | 651 / 2941 |
+
+and with channels-last images, for which a grouped convolution has no fast form, 1.8 / 5.1 at 84 pixels, first order.
 """
 
 import contextlib

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from pipeline.core.errors import DataError
+
 State = dict[str, Tensor]
 """Everything that is meta-learned, by name; tensors are not shared with the network."""
 
@@ -25,12 +27,25 @@ class Tasks:
         support_labels: shape (task, n_support), int64.
         query: shape (task, n_query, c, h, w).
         query_labels: shape (task, n_query), int64; predictions never read them.
+
+    Raises DataError when there is no task or these shapes do not fit each other.
     """
 
     support: Tensor
     support_labels: Tensor
     query: Tensor
     query_labels: Tensor
+
+    def __post_init__(self):
+        shapes = [tuple(part.shape) for part in (self.support, self.support_labels, self.query, self.query_labels)]
+        support, support_labels, query, query_labels = shapes
+        fit = (support[:2], query[:2]) == (support_labels, query_labels) and support[0] == query[0]
+        if not fit or 0 in support_labels + query_labels:
+            raise DataError(
+                f"The shapes {', '.join(map(str, shapes))} of support, its labels, query and its labels do not fit: "
+                "(task, n_support, c, h, w), (task, n_support), (task, n_query, c, h, w) and (task, n_query) are "
+                "needed, with the same number of tasks and none of them empty."
+            )
 
     def __len__(self) -> int:
         return len(self.support)

@@ -22,7 +22,7 @@ class GradientConfig:
     )
     adapts: str = knob(
         "all",
-        "what the steps move: all, the head (the layer `classifier`), or the weights (all but the alphas)",
+        "what the steps move: all, the head (the last layer, `classifier`), or the weights (all but the alphas)",
         choices=("all", "head", "weights"),
     )
     statistics: str = knob(

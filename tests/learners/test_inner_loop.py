@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from pipeline import learners
 from pipeline.core.config import build
-from pipeline.core.errors import ConfigError, TrainingError, UnknownNameError
+from pipeline.core.errors import ConfigError, DataError, TrainingError, UnknownNameError
 from pipeline.learners.inner_loop import adapt, losses
 from pipeline.learners.settings import GradientConfig
 from pipeline.learners.statistics import POLICIES, by_first, collected, run
@@ -345,6 +345,17 @@ def test_what_the_backward_pass_needs_outlives_a_step_in_the_second_order_only(f
     assert counts == [0, 0] if first_order else 0 < counts[0] < counts[1]
 
 
+@every_order
+def test_a_state_of_parameters_gives_results_without_a_graph_too(first_order):
+    learner, state = made(first_order=first_order)
+    parameters = {name: nn.Parameter(value) for name, value in state.items()}
+    found = learner.meta_gradient(parameters, TASKS)
+    assert_same(found.gradients, learner.meta_gradient(state, TASKS).gradients)
+    held = [*found.gradients.values(), *learner.adapted(parameters, TASKS, 0).values(), found.loss]
+    assert not any(tensor.requires_grad for tensor in held)
+    assert all(parameter.grad is None for parameter in parameters.values())
+
+
 def test_a_diverged_adaptation_says_what_to_lower():
     learner, state = made(inner_lr=1e160)
     for call in (learner.meta_gradient, learner.predict):
@@ -370,6 +381,21 @@ def test_names_and_states_that_do_not_fit_are_refused():
         made(nn.Sequential(nn.Flatten(), nn.Linear(192, WAY)), adapts="head")
     with pytest.raises(ConfigError, match="keeps no running statistics"):
         made(nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)), statistics="running")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"support_labels": torch.zeros(3, 4)},
+        {"query_labels": torch.zeros(2, 9)},
+        {"query": torch.zeros(2, 9, 3, 8, 8), "query_labels": torch.zeros(2, 9)},
+        {"query": torch.zeros(3, 0, 3, 8, 8), "query_labels": torch.zeros(3, 0)},
+        {"support": torch.zeros(3, 3, 8, 8)},
+    ],
+)
+def test_tasks_whose_parts_do_not_fit_are_refused(other):
+    with pytest.raises(DataError, match="do not fit"):
+        dataclasses.replace(TASKS, **other)
 
 
 def test_a_variant_of_the_first_order_is_refused_in_the_second():
