@@ -133,10 +133,10 @@ def advance(rule: Rule, memory: Memory, loss_pair: Tensor, gradient_pairs: Tenso
     bias = torch.addmv(rule.bias, rule.of_loss, loss_pair)
     inputs = torch.cat([gradient_pairs.T, memory.hidden])
     first = torch.addmm(bias[:, None], rule.of_rest, inputs)
-    take, keep = first[: 2 * size].sigmoid().chunk(2)
-    proposed, output = first[2 * size : 3 * size].tanh(), first[3 * size :].sigmoid()
-    cell = keep * memory.cell + take * proposed
-    hidden = output * cell.tanh()
+    take_keep, proposed, output = first.split([2 * size, size, size])
+    take, keep = take_keep.sigmoid().chunk(2)
+    cell = torch.addcmul(keep * memory.cell, take, proposed.tanh())
+    hidden = output.sigmoid() * cell.tanh()
     gates = (
         torch.addmm(rule.second_bias, rule.of_hidden, hidden)
         + rule.of_weight * memory.weights

@@ -18,6 +18,7 @@ from pipeline.learners import LEARNERS
 from pipeline.learners.coordinate_lstm import ENTRIES, Memory, Rule, advance, draw_rule, preprocess_gradient
 from pipeline.learners.lstm_settings import LstmConfig
 from pipeline.learners.meta_learner import MetaGradient, MetaLearner, State, Tasks
+from pipeline.nets.norm_pool import gradients_taken_once
 
 RULE = "rule."
 
@@ -153,7 +154,7 @@ class MetaLstm(MetaLearner):
             if momentum is not None:
                 for layer in layers:
                     layer.momentum = momentum
-            with mode_of(self.network, training):
+            with mode_of(self.network, training), gradients_taken_once():
                 yield
         finally:
             for layer, value in zip(layers, before, strict=True):

@@ -6,6 +6,7 @@ from torch import nn
 from pipeline.core.errors import DataError
 from pipeline.nets.blocks import HalvingPool
 from pipeline.nets.drop_path import DropPath
+from pipeline.nets.norm_pool import conv_norm_pool_relu, fits
 
 N_BLOCKS = 4
 
@@ -41,6 +42,24 @@ class Conv4(nn.Module):
         return nn.Sequential(convolution, nn.BatchNorm2d(c_out), nn.ReLU(), HalvingPool())
 
 
+class FlatBlock(nn.Sequential):
+    """3x3 convolution with bias, BatchNorm, ReLU and 2x2 max pooling.
+
+    ReLU and maximum commute, also in their gradients; after the pooling there is a quarter of the work.
+    """
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__(
+            nn.Conv2d(c_in, c_out, 3, padding=1), nn.BatchNorm2d(c_out, eps=1e-3), HalvingPool(), nn.ReLU()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        convolution, norm, pool, relu = self
+        if fits(norm, x):
+            return conv_norm_pool_relu(convolution, norm, x)
+        return relu(pool(norm(convolution(x))))
+
+
 class Conv4Flat(nn.Module):
     """Conv-4 as in MAML and the meta-learner LSTM (Finn et al. 2017, Ravi and Larochelle 2017), for images of one size.
 
@@ -54,7 +73,7 @@ class Conv4Flat(nn.Module):
     def __init__(self, *, n_classes: int, image_size: int, channels: int = 32, in_channels: int = 3):
         super().__init__()
         self.image_size = image_size
-        self.blocks = nn.Sequential(*(self._block(channels if i else in_channels, channels) for i in range(N_BLOCKS)))
+        self.blocks = nn.Sequential(*(FlatBlock(channels if i else in_channels, channels) for i in range(N_BLOCKS)))
         self.feature_dim = channels * max(image_size // 2**N_BLOCKS, 1) ** 2
         self.classifier = nn.Linear(self.feature_dim, n_classes)
         self.drop_path = DropPath()
@@ -71,9 +90,3 @@ class Conv4Flat(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, n_classes)."""
         return self.classifier(self.features(images))
-
-    @staticmethod
-    def _block(c_in: int, c_out: int) -> nn.Module:
-        convolution, norm = nn.Conv2d(c_in, c_out, 3, padding=1), nn.BatchNorm2d(c_out, eps=1e-3)
-        # ReLU and maximum commute, also in their gradients; after the pooling there is a quarter of the work
-        return nn.Sequential(convolution, norm, HalvingPool(), nn.ReLU())

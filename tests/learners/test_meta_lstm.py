@@ -187,9 +187,9 @@ def test_an_episode_is_that_of_the_slow_oracle(changes):
         logits = oracle.logits(learner.network, *images, training=True, **oracle_settings(learner.config))
         loss = cross_entropy(logits, tasks.query_labels[task])
         loss.backward()
-        assert float(found.loss[task]) == pytest.approx(float(loss), rel=1e-9)
+        assert float(found.loss[task]) == pytest.approx(loss.item(), rel=1e-9)
         right = (logits.argmax(1) == tasks.query_labels[task]).double().mean()
-        assert float(found.accuracy[task]) == pytest.approx(float(right))
+        assert float(found.accuracy[task]) == pytest.approx(right.item())
         for name, leaf in leaves.items():
             totals[name] += leaf.grad / 2
     assert found.gradients.keys() == state.keys() and found.statistics == {}
