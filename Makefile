@@ -27,3 +27,4 @@ bench: setup
 	python benchmarks/indicators.py --cells 2 --rounds 1 --out benchmarks/figures/indicators_cpu.json
 	python benchmarks/metad2a.py --looped 20 --out benchmarks/figures/metad2a_cpu.json
 	python benchmarks/metalstm.py --out benchmarks/figures/metalstm_cpu.json
+	python benchmarks/tnas.py --out benchmarks/figures/tnas_cpu.json

@@ -106,11 +106,12 @@ class FactorizedReduce(NormedOperation):
         self.norm = nn.BatchNorm2d(c_out)
 
     def before_norm(self, begun: torch.Tensor) -> torch.Tensor:
-        # a negative pad crops
         if self.zeros_first:
             h, w = (size % 2 for size in begun.shape[2:])
-            begun, shifted = functional.pad(begun, (w, 0, h, 0)), functional.pad(begun, (w - 1, 0, h - 1, 0))
+            shifted = begun[:, :, 1 - h :, 1 - w :]
+            begun = functional.pad(begun, (w, 0, h, 0)) if h or w else begun
         else:
+            # a negative pad crops: row and column 0 leave, zeros enter at the far sides
             shifted = functional.pad(begun, (-1, 1, -1, 1))
         return torch.cat([self.conv(begun), self.shifted_conv(shifted)], dim=1)
 
@@ -151,7 +152,8 @@ class DepthwiseConv(NormedOperation):
 
     def before_norm(self, begun: torch.Tensor) -> torch.Tensor:
         if self.every > 1:
-            begun = begun[:, :, :: self.every, :: self.every]
+            # windows of one pixel: the same as a slice by steps, whose gradient takes several passes more
+            begun = functional.avg_pool2d(begun, 1, self.every)
         return self.pointwise(self.depthwise(begun))
 
 

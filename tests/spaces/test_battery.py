@@ -105,6 +105,32 @@ def test_a_policy_that_is_certain_draws_what_it_prefers(name):
     assert operations <= {*space.operations, "concat"}
 
 
+def test_a_relaxed_supernet_has_alphas_that_stand_for_a_genotype_or_the_space_says_that_it_has_none(name):
+    space = spaces.get(name)()
+    if "relaxes" not in space.capabilities:
+        with pytest.raises(CapabilityError):
+            space.relax(5, 4)
+        with pytest.raises(CapabilityError):
+            space.decode_alphas(torch.zeros(1, 1))
+        return
+    state = torch.get_rng_state()
+    one = space.relax(n_classes=5, channels=4)
+    assert torch.equal(torch.get_rng_state(), state)
+    alphas = [dict(one.named_parameters())[f"alphas.{kind}"] for kind in space.cell_types]
+    assert len(list(one.alphas.parameters())) == len(alphas)
+    assert all(alpha.shape == (space.n_edges, len(space.operations)) and alpha.any() for alpha in alphas)
+    genotype = space.decode_alphas(*alphas)
+    assert space.from_text(space.to_text(genotype)) == genotype
+    images = torch.randn(3, 3, 20, 20, generator=torch_stream(0, "images"))
+    logits, features = one(images), one.features(images)
+    assert logits.shape == (3, 5) and features.shape == (3, one.feature_dim)
+    torch.testing.assert_close(one.classifier(features), logits)
+    slopes = torch.autograd.grad(logits.square().sum(), list(one.parameters()))
+    assert all(slope.isfinite().all() and slope.any() for slope in slopes)
+    again = space.relax(n_classes=5, channels=4).state_dict()
+    assert all(torch.equal(again[key], value) for key, value in again.items())
+
+
 @pytest.mark.parametrize("size", [(32, 32), (7, 7), (5, 21)])
 def test_the_built_network_runs_forward_and_backward(name, size):
     if spaces.get(name).one_image_size and size[0] != size[1]:
