@@ -18,7 +18,7 @@ class Learning(GradientTraining):
 
     adapts: str = knob(
         "head",
-        "what the steps move: all, the head (the layer `classifier`), or the weights (all but the alphas)",
+        "what the steps move: all, the head (the last layer, `classifier`), or the weights (all but the alphas)",
         choices=("all", "head", "weights"),
     )
 

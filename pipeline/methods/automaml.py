@@ -19,7 +19,7 @@ class Supernet(SupernetTraining):
     learning_rate_alphas: float = knob(3e-4, "outer loop: learning rate of Adam for the alphas", low=0)
     adapts: str = knob(
         "weights",
-        "what the steps move: all, the head (the layer `classifier`), or the weights (all but the alphas)",
+        "what the steps move: all, the head (the last layer, `classifier`), or the weights (all but the alphas)",
         choices=("all", "head", "weights"),
     )
 
