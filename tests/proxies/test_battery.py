@@ -27,11 +27,12 @@ def network_for(space_name, kind):
         n_cells = 2 if space.name.startswith("darts") else 3
         network = space.supernet(n_classes=6, channels=n_cells, n_cells=n_cells, norm="batchnorm") if prunes else None
     elif kind == "full":
-        network = space.build(genotype, n_classes=6, channels=8, n_cells=3)
+        network = space.build(genotype, n_classes=6, channels=8, n_cells=3, image_size=IMAGE_SIZE)
     elif prunes:
         network = space.supernet(n_classes=6, channels=4, n_cells=3)
     else:
-        network = convert_norms(space.build(genotype, n_classes=6, channels=32, n_cells=3), "groupnorm16")
+        built = space.build(genotype, n_classes=6, channels=32, n_cells=3, image_size=IMAGE_SIZE)
+        network = convert_norms(built, "groupnorm16")
     return network and initialise(network, "kaiming_fanout", torch.Generator().manual_seed(1))
 
 
