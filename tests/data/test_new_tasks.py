@@ -61,6 +61,8 @@ def test_an_idx_file_is_read_as_its_description_says():
         (gzip.compress(bytes([0, 0, 8, 1, 0, 0])), "no idx file"),
         (gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 5, 1, 2])), "announces 5 values but holds 2"),
     ],
+    # packed bytes hold the time of day, and names of tests must not
+    ids=["not packed", "cut", "of other values", "of other axes", "cut header", "too few values"],
 )
 def test_what_is_no_idx_file_is_refused(content, message):
     with pytest.raises(DataError, match=message):
