@@ -70,15 +70,15 @@ def test_a_search_key_reruns_search_training_and_evaluation_of_that_method_and_d
 
 
 def test_dvc_reruns_search_training_and_evaluation_after_a_search_key(finished):
-    finished.edit({"search": {"metantk": {"n_region_samples": 62}}})
-    own = of_method("search", "train", "evaluate", "compare", methods=("metantk",))
-    assert finished.dvc_repro() == sorted([*own, "report"])
+    finished.edit({"search": {"random": {"n_architectures": 1}}})
+    own = of_method("search", "train", "evaluate", methods=("random",))
+    assert finished.dvc_repro() == sorted([*own, *of_method("compare"), "report"])
     assert finished.dvc_repro() == []
     assert finished.snakemake("-n") == []
 
 
 def test_a_value_taken_back_is_restored_from_the_cache_and_snakemake_keeps_it(finished):
-    finished.edit({"search": {"metantk": {"n_region_samples": SMALL["search"]["metantk"]["n_region_samples"]}}})
+    finished.edit({"search": SMALL["search"]})
     finished.edit({"evaluate": {"n_resamples": SMALL["evaluate"]["n_resamples"]}})
     assert finished.dvc_repro() == []
     assert finished.snakemake("-n") == []
@@ -169,25 +169,23 @@ def test_a_run_killed_in_the_midst_of_search_and_training_ends_as_an_undisturbed
     project = Project.copied(tmp_path / "project", SMALL)
     target = "results/metantk_doublemnist.json"
     command = ("snakemake", "--cores", "2", target)
-    moments = random.Random(0)
+
+    # the job alone, as a system short of memory does
+    checkpoint = project.folder / "build/checkpoints/search_metantk_doublemnist.pt"
+    running = project.start(*command)
+    job = started(project, "search_metantk_doublemnist", running)
+    while job.is_running() and not checkpoint.exists():
+        time.sleep(0.02)
+    job.kill()
+    assert running.wait() != 0
+    assert checkpoint.exists()
+    assert not (project.folder / target).exists()
+
+    # everything at once, as a power cut does; the folder stays locked
     for stage in ("search", "train"):
-        name = f"{stage}_metantk_doublemnist"
-        checkpoint = project.folder / f"build/checkpoints/{name}.pt"
-
-        # the job alone, as a system short of memory does
         running = project.start(*command)
-        job = started(project, name, running)
-        while job.is_running() and not checkpoint.exists():
-            time.sleep(0.02)
-        job.kill()
-        assert running.wait() != 0
-        assert checkpoint.exists()
-        assert not (project.folder / target).exists()
-
-        # everything at once, as a power cut does; the folder stays locked
-        running = project.start(*command)
-        started(project, name, running)
-        time.sleep(moments.uniform(0, 4))
+        started(project, f"{stage}_metantk_doublemnist", running)
+        time.sleep(random.Random(stage).uniform(0, 4))
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
         project.run("snakemake", "--unlock")

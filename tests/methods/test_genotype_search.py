@@ -163,7 +163,7 @@ def test_a_space_that_lacks_what_the_strategy_needs_is_refused_with_those_that_h
 @pytest.mark.parametrize("name", NAMES)
 def test_the_spaces_of_darts_can_be_searched_too(name, tiny):
     knobs = {"repeat": 1, "population_size": 2, "tournament_size": 1, "n_cycles": 1, "n_steps": 2, "prune_number": 7}
-    knobs["only_lrs"] = True
+    knobs |= {"only_lrs": True, "n_region_samples": 20}
     found, _ = search(name, tiny, space="darts", kernel_cells=2, channels=1, control=False, **knobs)
     space = spaces.get("darts")()
     assert space.from_text(space.to_text(found[0].genotype)) == found[0].genotype
