@@ -27,7 +27,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 
 from pipeline import spaces
@@ -36,7 +35,9 @@ from pipeline.core.artifacts import write_json
 from pipeline.core.device import choose_device, use_threads
 from pipeline.core.progress import say
 from pipeline.core.rng import torch_stream
-from pipeline.learners.meta_learner import State, Tasks
+from pipeline.learners.gradient import GradientLearner
+from pipeline.learners.meta_learner import Tasks
+from pipeline.learners.settings import GradientConfig
 from pipeline.nets.init import initialise
 
 N_WAY, N_INNER, SIZE = 5, 5, 84
@@ -191,23 +192,12 @@ def plain_gradients(network: nn.Module, tasks: Tasks) -> list[Tensor]:
     return totals
 
 
-def meta_gradients(network: nn.Module, state: State, tasks: Tasks) -> State:
-    """Meta-gradients of all entries of `state`, first order, weights and alphas adapting together."""
-
-    def gradients(weights: State, images: Tensor, labels: Tensor) -> State:
-        weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-        loss = functional.cross_entropy(functional_call(network, weights, (images,)), labels)
-        return dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
-
-    totals = {name: torch.zeros_like(weight) for name, weight in state.items()}
-    for support, support_labels, query, query_labels in zip(*vars(tasks).values(), strict=True):
-        weights = state
-        for _ in range(N_INNER):
-            slopes = gradients(weights, support, support_labels)
-            weights = {name: weight - inner_lr(name) * slopes[name] for name, weight in weights.items()}
-        for name, slope in gradients(weights, query, query_labels).items():
-            totals[name] += slope / len(tasks)
-    return totals
+def learner_of(network: nn.Module) -> GradientLearner:
+    """T-NAS's inner loop: first order, weights and alphas adapt together."""
+    config = GradientConfig(
+        inner_lr=INNER_LR, inner_lr_alphas=INNER_LR_ALPHAS, inner_steps=N_INNER, first_order=True, adapts="all"
+    )
+    return GradientLearner(network, config)
 
 
 def iteration(
@@ -233,7 +223,8 @@ def iteration(
             found[:] = plain_gradients(network, tasks)
         else:
             state = {name: weight.detach() for name, weight in network.named_parameters()}
-            found[:] = meta_gradients(network, state, tasks).values()
+            gradients = learner_of(network).meta_gradient(state, tasks).gradients
+            found[:] = [gradients[name] for name in state]
         for weight, gradient in zip(network.parameters(), found, strict=True):
             weight.grad = gradient
         for optimiser in optimisers:
