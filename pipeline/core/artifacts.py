@@ -45,18 +45,34 @@ def remove_abandoned(path: PathLike) -> None:
     ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
     for candidate in path.parent.iterdir():
         if ours.fullmatch(candidate.name):
-            with contextlib.suppress(FileNotFoundError, BlockingIOError), open(candidate, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                candidate.unlink()
+            with contextlib.suppress(FileNotFoundError), open(candidate, "rb") as file:
+                if _locked(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    candidate.unlink()
+
+
+def _locked(handle: int, how: int) -> bool:
+    """Whether a file could be locked; never where the file system knows no locks, as on some clusters."""
+    try:
+        fcntl.flock(handle, how)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager
 def _temporary(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     """A new locked file beside `path`, as descriptor and name; it is gone afterwards unless it was renamed."""
     remove_abandoned(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    while True:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        _locked(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            break
+        # another writer took it for abandoned before it was locked
+        os.close(handle)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield handle, temporary
     finally:
         os.close(handle)

@@ -49,6 +49,22 @@ def knob(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def with_default(cls: type, name: str, default: Any) -> Any:
+    """The knob `name` of `cls` with another default, for a subclass; help, choices and bounds stay.
+
+    Raises KeyError when `cls` has no such knob.
+    """
+    known = {field.name: field for field in dataclasses.fields(cls)}[name].metadata
+    return knob(
+        default,
+        known["help"],
+        choices=known["choices"],
+        low=known["low"],
+        high=known["high"],
+        may_be_empty=known["empty"],
+    )
+
+
 def is_table(value: Any) -> bool:
     """True for a table by budget: a mapping, at least one of whose keys begins with a budget's name."""
     return isinstance(value, Mapping) and any(str(key).split("/")[0] in BUDGETS for key in value)

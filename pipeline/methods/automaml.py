@@ -6,7 +6,7 @@ that paper. The supernet's meta-training is a stage of its own; the architecture
 
 from dataclasses import dataclass
 
-from pipeline.core.config import knob
+from pipeline.core.config import with_default
 from pipeline.methods import METHODS
 from pipeline.recipes.adapted_settings import REFERENCES, CellTraining, SupernetTraining, in_turn
 from pipeline.recipes.fixed import FixedConfig
@@ -16,12 +16,8 @@ from pipeline.recipes.fixed import FixedConfig
 class Supernet(SupernetTraining):
     """Knobs of the supernet, where weights adapt to tasks and alphas do not."""
 
-    learning_rate_alphas: float = knob(3e-4, "outer loop: learning rate of Adam for the alphas", low=0)
-    adapts: str = knob(
-        "weights",
-        "what the steps move: all, the head (the last layer, `classifier`), or the weights (all but the alphas)",
-        choices=("all", "head", "weights"),
-    )
+    learning_rate_alphas: float = with_default(SupernetTraining, "learning_rate_alphas", 3e-4)
+    adapts: str = with_default(SupernetTraining, "adapts", "weights")
 
 
 @METHODS.register("automaml")

@@ -4,20 +4,11 @@ Vinyals et al.: "Matching Networks for One Shot Learning", NeurIPS 2016.
 """
 
 from pipeline.methods import METHODS
-from pipeline.recipes.fixed import FixedConfig, only_architecture
+from pipeline.recipes.fixed import FixedMethod
 
 
 @METHODS.register("conv4")
-class Conv4:
+class Conv4(FixedMethod):
     """The hand-made baseline `conv4`."""
 
-    Config = FixedConfig
-
-    @staticmethod
-    def space(config: FixedConfig) -> str:
-        return "conv4"
-
-    @staticmethod
-    def search(config: FixedConfig, context) -> list:
-        """The one architecture, once per seed."""
-        return only_architecture("conv4", config)
+    architecture = "conv4"

@@ -5,36 +5,20 @@ Finn, Abbeel, Levine: "Model-Agnostic Meta-Learning for Fast Adaptation of Deep 
 
 from dataclasses import dataclass
 
-from pipeline.core.config import knob
+from pipeline.core.config import with_default
 from pipeline.methods import METHODS
-from pipeline.recipes.adapted_settings import REFERENCES, GradientTraining
-from pipeline.recipes.fixed import FixedConfig, only_architecture
+from pipeline.recipes.adapted_settings import AdaptingConv4, GradientTraining
 
 
 @dataclass(frozen=True)
 class Learning(GradientTraining):
     """Knobs of MAML with the first-order gradient."""
 
-    first_order: bool = knob(
-        True, "take the gradient of the query loss at the adapted weights for that at the start: no second derivatives"
-    )
+    first_order: bool = with_default(GradientTraining, "first_order", True)
 
 
 @METHODS.register("fomaml")
-class FirstOrderMaml:
+class FirstOrderMaml(AdaptingConv4):
     """First-order gradients, all weights adapt."""
 
-    Config = FixedConfig
     Learning = Learning
-    learner = "gradient"
-    control = "maml"
-    references = REFERENCES
-
-    @staticmethod
-    def space(config: FixedConfig) -> str:
-        return "conv4_flat"
-
-    @staticmethod
-    def search(config: FixedConfig, context) -> list:
-        """The one architecture, once per seed."""
-        return only_architecture("conv4_flat", config)

@@ -5,25 +5,9 @@ searched; all methods that adapt stand beside it.
 """
 
 from pipeline.methods import METHODS
-from pipeline.recipes.adapted_settings import REFERENCES, GradientTraining
-from pipeline.recipes.fixed import FixedConfig, only_architecture
+from pipeline.recipes.adapted_settings import AdaptingConv4
 
 
 @METHODS.register("maml")
-class Maml:
+class Maml(AdaptingConv4):
     """Second-order gradients, all weights adapt."""
-
-    Config = FixedConfig
-    Learning = GradientTraining
-    learner = "gradient"
-    control = "maml"
-    references = REFERENCES
-
-    @staticmethod
-    def space(config: FixedConfig) -> str:
-        return "conv4_flat"
-
-    @staticmethod
-    def search(config: FixedConfig, context) -> list:
-        """The one architecture, once per seed."""
-        return only_architecture("conv4_flat", config)

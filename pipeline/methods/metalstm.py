@@ -4,25 +4,12 @@ Ravi, Larochelle: "Optimization as a Model for Few-Shot Learning", ICLR 2017. No
 """
 
 from pipeline.methods import METHODS
-from pipeline.recipes.adapted_settings import REFERENCES, LstmTraining
-from pipeline.recipes.fixed import FixedConfig, only_architecture
+from pipeline.recipes.adapted_settings import AdaptingConv4, LstmTraining
 
 
 @METHODS.register("metalstm")
-class MetaLearnerLstm:
+class MetaLearnerLstm(AdaptingConv4):
     """Conv-4 with flattened features, adapted by an LSTM."""
 
-    Config = FixedConfig
     Learning = LstmTraining
     learner = "meta_lstm"
-    control = "maml"
-    references = REFERENCES
-
-    @staticmethod
-    def space(config: FixedConfig) -> str:
-        return "conv4_flat"
-
-    @staticmethod
-    def search(config: FixedConfig, context) -> list:
-        """The one architecture, once per seed."""
-        return only_architecture("conv4_flat", config)

@@ -4,20 +4,11 @@ Tian et al.: "Rethinking Few-Shot Image Classification: a Good Embedding Is All 
 """
 
 from pipeline.methods import METHODS
-from pipeline.recipes.fixed import FixedConfig, only_architecture
+from pipeline.recipes.fixed import FixedMethod
 
 
 @METHODS.register("resnet12")
-class ResNet12:
+class ResNet12(FixedMethod):
     """The hand-made baseline `resnet12`."""
 
-    Config = FixedConfig
-
-    @staticmethod
-    def space(config: FixedConfig) -> str:
-        return "resnet12"
-
-    @staticmethod
-    def search(config: FixedConfig, context) -> list:
-        """The one architecture, once per seed."""
-        return only_architecture("resnet12", config)
+    architecture = "resnet12"

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.config import BUDGETS, knob
+from pipeline.core.config import BUDGETS, knob, with_default
 from pipeline.evaluation.episodic_settings import AdamGroup, EpisodicConfig, Phase
 from pipeline.learners.lstm_settings import LstmConfig
 from pipeline.learners.settings import GradientConfig
+from pipeline.recipes.fixed import FixedMethod
 
 REFERENCES = ("maml", "conv4")
 """Methods that all of these are compared with, episode by episode: MAML, and a classifier with a linear probe."""
@@ -42,34 +43,26 @@ class NetworkSize:
 class GradientTraining(NetworkSize, EpisodicConfig, GradientConfig):
     """Adaptation of a four-block network by gradient steps, as MAML has it; the `paper` rows are MAML's."""
 
-    n_iterations: int = knob(
+    n_iterations: int = with_default(
+        EpisodicConfig,
+        "n_iterations",
         {"laptop": 300, "gpu": 6000, "paper": 60_000, **characters(laptop=400, gpu=3000)},
-        "steps of the outer loop",
-        low=1,
     )
-    tasks_per_batch: int = knob(
-        {"laptop": 4, "gpu": 4, "paper": 4, **characters(laptop=8, gpu=32, paper=32)}, "episodes of one step", low=1
+    tasks_per_batch: int = with_default(
+        EpisodicConfig, "tasks_per_batch", {"laptop": 4, "gpu": 4, "paper": 4, **characters(laptop=8, gpu=32, paper=32)}
     )
-    n_query: int = knob(
-        {"laptop": 5, "gpu": 15, "paper": 15}, "query images per class, in meta-training and validation", low=1
-    )
-    learning_rate: float = knob(
-        {"laptop": 3e-3, "gpu": 1e-3, "paper": 1e-3}, "outer loop: learning rate of Adam", low=0
-    )
-    inner_lr: float = knob(
+    n_query: int = with_default(EpisodicConfig, "n_query", {"laptop": 5, "gpu": 15, "paper": 15})
+    learning_rate: float = with_default(EpisodicConfig, "learning_rate", {"laptop": 3e-3, "gpu": 1e-3, "paper": 1e-3})
+    inner_lr: float = with_default(
+        GradientConfig,
+        "inner_lr",
         {"laptop": 0.05, "gpu": 0.01, "paper": 0.01, **characters(laptop=0.4, gpu=0.4, paper=0.4)},
-        "learning rate of the steps on a support set",
-        low=0,
     )
-    inner_steps: int = knob(
-        {"laptop": 3, "gpu": 5, "paper": 5, **characters(laptop=1, gpu=1, paper=1)},
-        "steps on a support set while the start is learned",
-        low=0,
+    inner_steps: int = with_default(
+        GradientConfig, "inner_steps", {"laptop": 3, "gpu": 5, "paper": 5, **characters(laptop=1, gpu=1, paper=1)}
     )
-    test_steps: int = knob(
-        {"laptop": 5, "gpu": 10, "paper": 10, **characters(laptop=3, gpu=3, paper=3)},
-        "steps on a support set in a validation or a test",
-        low=0,
+    test_steps: int = with_default(
+        GradientConfig, "test_steps", {"laptop": 5, "gpu": 10, "paper": 10, **characters(laptop=3, gpu=3, paper=3)}
     )
 
 
@@ -77,24 +70,16 @@ class GradientTraining(NetworkSize, EpisodicConfig, GradientConfig):
 class LstmTraining(NetworkSize, EpisodicConfig, LstmConfig):
     """The meta-learner LSTM; the `paper` rows are those of the published code."""
 
-    channels: int = knob(
-        {"laptop": 8, "gpu": 32, "paper": 32, **characters(laptop=16)}, "channels of the network that adapts", low=1
+    channels: int = with_default(
+        NetworkSize, "channels", {"laptop": 8, "gpu": 32, "paper": 32, **characters(laptop=16)}
     )
-    n_iterations: int = knob({"laptop": 600, "gpu": 20_000, "paper": 50_000}, "steps of the outer loop", low=1)
-    tasks_per_batch: int = knob(1, "episodes of one step", low=1)
-    n_query: int = knob(
-        {"laptop": 5, "gpu": 15, "paper": 15}, "query images per class, in meta-training and validation", low=1
-    )
-    clip_norm: float = knob(
-        0.25, "outer loop: longest gradient; a longer one is shortened to it; 0 for no limit", low=0
-    )
-    validate_every: int = knob(
-        {"laptop": 150, "gpu": 1000, "paper": 1000},
-        "iterations after which the state is tested, to keep the best",
-        low=1,
-    )
-    n_validation_episodes: int = knob(
-        {"laptop": 40, "gpu": 100, "paper": 100}, "episodes of such a test, the same each time", low=2
+    n_iterations: int = with_default(EpisodicConfig, "n_iterations", {"laptop": 600, "gpu": 20_000, "paper": 50_000})
+    tasks_per_batch: int = with_default(EpisodicConfig, "tasks_per_batch", 1)
+    n_query: int = with_default(EpisodicConfig, "n_query", {"laptop": 5, "gpu": 15, "paper": 15})
+    clip_norm: float = with_default(EpisodicConfig, "clip_norm", 0.25)
+    validate_every: int = with_default(EpisodicConfig, "validate_every", {"laptop": 150, "gpu": 1000, "paper": 1000})
+    n_validation_episodes: int = with_default(
+        EpisodicConfig, "n_validation_episodes", {"laptop": 40, "gpu": 100, "paper": 100}
     )
 
 
@@ -105,35 +90,23 @@ class CellSize:
     channels: int = knob({"laptop": 4, "gpu": 16, "paper": 16}, "channels of the first cell", low=1)
     image_size: int = knob(IMAGE_SIZE, "side to which images are resized", low=8)
     # T-NAS's paper; its code steps by 0.01
-    inner_lr: float = knob(0.1, "learning rate of the steps on a support set", low=0)
-    inner_steps: int = knob(
-        {"laptop": 2, "gpu": 5, "paper": 5}, "steps on a support set while the start is learned", low=0
-    )
-    test_steps: int = knob(
-        {"laptop": 4, "gpu": 10, "paper": 10}, "steps on a support set in a validation or a test", low=0
-    )
-    first_order: bool = knob(
-        True, "take the gradient of the query loss at the adapted weights for that at the start: no second derivatives"
-    )
-    tasks_per_batch: int = knob({"laptop": 2, "gpu": 4, "paper": 4}, "episodes of one step", low=1)
-    n_query: int = knob(
-        {"laptop": 5, "gpu": 15, "paper": 15}, "query images per class, in meta-training and validation", low=1
-    )
+    inner_lr: float = with_default(GradientConfig, "inner_lr", 0.1)
+    inner_steps: int = with_default(GradientConfig, "inner_steps", {"laptop": 2, "gpu": 5, "paper": 5})
+    test_steps: int = with_default(GradientConfig, "test_steps", {"laptop": 4, "gpu": 10, "paper": 10})
+    first_order: bool = with_default(GradientConfig, "first_order", True)
+    tasks_per_batch: int = with_default(EpisodicConfig, "tasks_per_batch", {"laptop": 2, "gpu": 4, "paper": 4})
+    n_query: int = with_default(EpisodicConfig, "n_query", {"laptop": 5, "gpu": 15, "paper": 15})
 
 
 @dataclass(frozen=True)
 class CellTraining(CellSize, EpisodicConfig, GradientConfig):
     """First-order MAML of a decoded or a drawn architecture; the same for all whose architectures are compared."""
 
-    n_iterations: int = knob({"laptop": 100, "gpu": 2000, "paper": 75_000}, "steps of the outer loop", low=1)
-    learning_rate: float = knob(
-        {"laptop": 3e-3, "gpu": 1e-3, "paper": 1e-3}, "outer loop: learning rate of Adam", low=0
-    )
-    validate_every: int = knob(
-        {"laptop": 50, "gpu": 500, "paper": 500}, "iterations after which the state is tested, to keep the best", low=1
-    )
-    n_validation_episodes: int = knob(
-        {"laptop": 20, "gpu": 100, "paper": 600}, "episodes of such a test, the same each time", low=2
+    n_iterations: int = with_default(EpisodicConfig, "n_iterations", {"laptop": 100, "gpu": 2000, "paper": 75_000})
+    learning_rate: float = with_default(EpisodicConfig, "learning_rate", {"laptop": 3e-3, "gpu": 1e-3, "paper": 1e-3})
+    validate_every: int = with_default(EpisodicConfig, "validate_every", {"laptop": 50, "gpu": 500, "paper": 500})
+    n_validation_episodes: int = with_default(
+        EpisodicConfig, "n_validation_episodes", {"laptop": 20, "gpu": 100, "paper": 600}
     )
 
 
@@ -141,12 +114,10 @@ class CellTraining(CellSize, EpisodicConfig, GradientConfig):
 class SupernetTraining(CellSize, EpisodicConfig, GradientConfig):
     """Meta-training of a relaxed supernet, weights and alphas; the `paper` rows are T-NAS's."""
 
-    n_iterations: int = knob({"laptop": 60, "gpu": 1500, "paper": 12_500}, "steps of the outer loop", low=1)
-    validate_every: int = knob(
-        {"laptop": 30, "gpu": 500, "paper": 1250}, "iterations after which the state is tested, to keep the best", low=1
-    )
-    n_validation_episodes: int = knob(
-        {"laptop": 10, "gpu": 100, "paper": 100}, "episodes of such a test, the same each time", low=2
+    n_iterations: int = with_default(EpisodicConfig, "n_iterations", {"laptop": 60, "gpu": 1500, "paper": 12_500})
+    validate_every: int = with_default(EpisodicConfig, "validate_every", {"laptop": 30, "gpu": 500, "paper": 1250})
+    n_validation_episodes: int = with_default(
+        EpisodicConfig, "n_validation_episodes", {"laptop": 10, "gpu": 100, "paper": 100}
     )
     learning_rate_alphas: float = knob(1e-3, "outer loop: learning rate of Adam for the alphas", low=0)
     beta1_alphas: float = knob(0.5, "outer loop: the alphas' decay of Adam's mean gradient", low=0, high=0.9999)
@@ -175,3 +146,13 @@ def in_turn(config: SupernetTraining) -> tuple[Phase, ...]:
     """First the alphas, on one half of the images of each class, then the weights on the other half (Auto-MAML)."""
     weights, alphas = config.groups
     return Phase((alphas,), "second_half"), Phase((weights,), "first_half")
+
+
+class AdaptingConv4(FixedMethod):
+    """A learner on the network of the papers, which is not searched; a subclass says what is other than in MAML."""
+
+    architecture = "conv4_flat"
+    Learning = GradientTraining
+    learner = "gradient"
+    control = "maml"
+    references = REFERENCES

@@ -61,9 +61,8 @@ class Supernet:
         return self.states[k_shot]
 
 
-def relaxed_network(space: str, *, n_way: int, channels: int, image_size: int, seed: int) -> nn.Module:
+def relaxed_network(space: str, *, n_way: int, channels: int, seed: int) -> nn.Module:
     """The relaxed supernet of a space with initial weights and alphas of its own stream."""
-    del image_size
     network = spaces.get(space)().relax(n_classes=n_way, channels=channels)
     return initialise(network, "torch_default", torch_stream(seed, "initial weights"))
 

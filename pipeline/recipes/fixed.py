@@ -1,6 +1,7 @@
 """No search: an architecture made by hand, trained and tested by the same recipe as those that were found."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pipeline.core.config import knob
 from pipeline.core.rng import torch_stream
@@ -23,3 +24,20 @@ def only_architecture(space_name: str, config: FixedConfig) -> list[Found]:
     space = spaces.get(space_name)()
     genotype = space.sample(torch_stream(0, "the only architecture"))
     return [Found(seed, genotype) for seed in config.seeds]
+
+
+class FixedMethod:
+    """A method that searches nothing; a subclass names `architecture`, a space of one."""
+
+    Config = FixedConfig
+    architecture: ClassVar[str]
+
+    @classmethod
+    def space(cls, config: FixedConfig) -> str:
+        return cls.architecture
+
+    @classmethod
+    def search(cls, config: FixedConfig, context) -> list[Found]:
+        """The one architecture, once per seed."""
+        del context
+        return only_architecture(cls.architecture, config)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from pipeline.core.errors import CapabilityError, GenotypeError
+from pipeline.core.errors import CapabilityError, ConfigError, GenotypeError
 from pipeline.nets.init import construct
 from pipeline.spaces.base import Generator, Space
 
@@ -13,7 +13,8 @@ from pipeline.spaces.base import Generator, Space
 class SingleSpace(Space):
     """A space with one architecture, whose genotype and text are the space's name.
 
-    A subclass names `network`, called with n_classes, channels and in_channels, and `blocks`, its drawing.
+    A subclass names `network`, called with n_classes, channels and in_channels (and with image_size, where the space is
+    for `one_image_size`), and `blocks`, its drawing.
     """
 
     operations: ClassVar[tuple[str, ...]] = ()
@@ -51,10 +52,21 @@ class SingleSpace(Space):
         auxiliary: bool = False,
         image_size: int | None = None,
     ) -> nn.Module:
-        """The network; its depth and stem are part of it, so the other arguments are taken for uniformity only."""
-        del n_cells, stem, stem_multiplier, auxiliary, image_size
+        """The network; its depth and stem are part of it, so the other arguments are taken for uniformity only.
+
+        Raises ConfigError when it is for images of one size and `image_size` is not given.
+        """
+        del n_cells, stem, stem_multiplier, auxiliary
         self.from_text(genotype)
-        return construct(lambda: type(self).network(n_classes=n_classes, channels=channels, in_channels=in_channels))
+        size = {"n_classes": n_classes, "channels": channels, "in_channels": in_channels}
+        if self.one_image_size:
+            if image_size is None:
+                raise ConfigError(
+                    f"The space {self.name} builds networks for images of one size, and none was given. "
+                    "Pass `image_size`, the side of the images in pixels."
+                )
+            size["image_size"] = image_size
+        return construct(lambda: type(self).network(**size))
 
     def graph(self, genotype: str) -> dict[str, list[dict[str, Any]]]:
         self.from_text(genotype)

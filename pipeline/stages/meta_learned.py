@@ -122,9 +122,7 @@ class Setting:
 
 def supernet_learner(method: Any, config: Any, n_way: int, seed: int) -> MetaLearner:
     """The learner of a method with the relaxed supernet of its space."""
-    network = relaxed_network(
-        method.space(method.Config()), n_way=n_way, channels=config.channels, image_size=config.image_size, seed=seed
-    )
+    network = relaxed_network(method.space(method.Config()), n_way=n_way, channels=config.channels, seed=seed)
     return learners.get(method.learner)(network, config)
 
 

@@ -1,9 +1,12 @@
 """Files are whole or absent."""
 
+import errno
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 
 import numpy as np
@@ -88,6 +91,34 @@ def test_the_unfinished_file_of_a_living_writer_is_left_alone(tmp_path):
         assert path.read_text() == "of the second"
     assert path.read_text() == "of the first"
     assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_where_there_are_no_locks_files_are_written_and_nothing_is_taken_for_abandoned(tmp_path, monkeypatch):
+    leave_half_a_file(tmp_path / "result.json")
+
+    def no_locks(handle, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    write_text(tmp_path / "result.json", "whole")
+    assert (tmp_path / "result.json").read_text() == "whole"
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_file_that_another_writer_removed_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    made = []
+
+    def stolen(**options):
+        handle, name = mkstemp(**options)
+        if not made:
+            os.unlink(name)
+        made.append(name)
+        return handle, name
+
+    mkstemp = tempfile.mkstemp
+    monkeypatch.setattr(tempfile, "mkstemp", stolen)
+    write_text(tmp_path / "result.json", "whole")
+    assert len(made) == 2 and os.listdir(tmp_path) == ["result.json"]
 
 
 FULL_DISK = """
