@@ -27,6 +27,7 @@ from pipeline.strategies.runner import Context, Found
 
 ALPHAS = ("alphas.normal", "alphas.reduce")
 SEED = 0
+DECODING = "decoding"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,26 +72,31 @@ def decode_tasks(config: Any, context: Context) -> list[Found]:
     """T-NAS: per shot the distinct architectures of the first `config.n_tasks` stored test tasks, the most frequent
     first, each with the numbers of its tasks.
 
-    Only support images of the tasks are looked at.
+    Only support images of the tasks are looked at. What a killed run has decoded is not decoded again.
     """
     supernet: Supernet = context.given["meta_trained_supernet"]
-    journal, meter = context.journal, Meter(context.device)
+    saved = context.state_of(DECODING) or {"texts": {}, "cost": None}
+    texts, meter = saved["texts"], Meter(context.device, saved["cost"])
     prepared = transforms.resized(context.prepared, supernet.config.image_size)
     found: list[Found] = []
-    lines = []
+    lines, rows = [], []
     for k_shot, stored in sorted(context.given["test_episodes"].episodes.items()):
         episodes, state = stored[: config.n_tasks], supernet.state(k_shot)
-        genotypes: list[Any] = []
+        genotypes = [supernet.space.from_text(text) for text in texts.get(k_shot, [])]
         starts = range(0, len(episodes), config.tasks_at_once)
-        for start in track(starts, f"decoding {k_shot}-shot tasks"):
+        n_done = len(genotypes) // config.tasks_at_once
+        for start in track(starts[n_done:], f"decoding {k_shot}-shot tasks", total=len(starts), done=n_done):
             tasks = tasks_of(prepared, episodes[start : start + config.tasks_at_once], context.device)
             adapted = supernet.learner.adapted(state, tasks, supernet.config.test_steps, ALPHAS)
             alphas = [adapted[name].cpu() for name in ALPHAS]
             # the order of a node's inputs says which is stronger, and nothing about the network
             genotypes += [decoded(*(alpha[task] for alpha in alphas)).in_order() for task in range(len(tasks))]
-        journal.rows += trace_rows(supernet.space, genotypes, k_shot, journal)
+            texts[k_shot] = [supernet.space.to_text(genotype) for genotype in genotypes]
+            context.save(DECODING, {"texts": texts, "cost": meter.so_far()})
+        rows += trace_rows(supernet.space, genotypes, k_shot, number=len(lines))
         found += by_genotype(genotypes, k_shot)
         lines.append({"seed": SEED, "k_shot": k_shot, "n_tasks": len(genotypes), **diversity(genotypes)})
+    context.journal.rows += rows
     close(context, supernet, lines, meter)
     return found
 
@@ -101,10 +107,10 @@ def decode_common(config: FixedConfig, context: Context) -> list[Found]:
     journal, meter = context.journal, Meter(context.device)
     found: list[Found] = []
     lines = []
-    for k_shot in sorted(context.given["test_episodes"].episodes):
+    for number, k_shot in enumerate(sorted(context.given["test_episodes"].episodes)):
         state = supernet.state(k_shot)
         genotype = decoded(*(state[name].cpu() for name in ALPHAS))
-        journal.rows += [{**row, "episode": None} for row in trace_rows(supernet.space, [genotype], k_shot, journal)]
+        journal.rows += [{**row, "episode": None} for row in trace_rows(supernet.space, [genotype], k_shot, number)]
         for seed in config.seeds:
             found.append(Found(seed, genotype, k_shot=k_shot))
             lines.append({"seed": seed, "k_shot": k_shot, "n_tasks": None, **diversity([genotype])})
@@ -126,9 +132,8 @@ def by_genotype(genotypes: Sequence[Any], k_shot: int) -> list[Found]:
     return [Found(SEED, genotype, k_shot, tuple(numbers)) for genotype, numbers in ordered]
 
 
-def trace_rows(space: Any, genotypes: Sequence[Any], k_shot: int, journal: Any) -> list[dict[str, Any]]:
-    """Lines of the trace: which architecture each task got."""
-    number = 1 + max((row["round"] for row in journal.rows), default=-1)
+def trace_rows(space: Any, genotypes: Sequence[Any], k_shot: int, number: int) -> list[dict[str, Any]]:
+    """Lines of the trace for round `number`: which architecture each task got."""
     return [
         {
             "seed": SEED,

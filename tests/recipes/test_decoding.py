@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipeline import methods, spaces
+from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.config import build
 from pipeline.core.errors import ConfigError
 from pipeline.evaluation.task_images import tasks_of
@@ -62,6 +63,28 @@ def test_the_number_of_tasks_at_once_and_the_queries_change_no_architecture(tiny
     few = given(tiny)["test_episodes"].episodes[1]
     others = [type(one)(one.classes, one.support, one.query[:, ::-1].copy()) for one in few]
     assert decode(tiny, things | {"test_episodes": type(things["test_episodes"])({1: others}, "2" * 64)})[0] == found
+
+
+def test_a_decoding_that_was_killed_goes_on_from_the_tasks_that_it_had_decoded(tiny, decoded, tmp_path, monkeypatch):
+    things, found, journal = decoded
+    config = build(methods.get("tnas").Config, {"n_tasks": 4, "tasks_at_once": 1})
+    learner, adapted_to = things["meta_trained_supernet"].learner, []
+
+    def adapt(state, tasks, n_steps, wanted):
+        if len(adapted_to) == 3:
+            adapted_to.append(None)
+            raise InterruptedError
+        adapted_to.append(tasks)
+        return type(learner).adapted(learner, state, tasks, n_steps, wanted)
+
+    monkeypatch.setattr(learner, "adapted", adapt)
+    checkpoint = Checkpoint(tmp_path / "search.pt", "key")
+    with pytest.raises(InterruptedError):
+        decode_tasks(config, Context(tiny, seed=0, n_cells=None, device=CPU, given=things, checkpoint=checkpoint))
+    here = Context(tiny, seed=0, n_cells=None, device=CPU, given=things, checkpoint=checkpoint)
+    assert decode_tasks(config, here) == found
+    assert len(adapted_to) == 1 + 4
+    assert here.journal.rows == journal.rows and here.journal.decoded == journal.decoded
 
 
 def test_decoding_leaves_the_meta_trained_state_as_it_was(tiny):
