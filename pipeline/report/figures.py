@@ -227,18 +227,19 @@ def line_figure(
         return None
     behind = {name: [finite for points in (thin or {}).get(name, ()) if (finite := _finite(points))] for name in lines}
     every = [point for name, points in lines.items() for one in (points, *behind[name]) for point in one]
-    height, left = 220, 58
+    places = _legend_places(list(lines) if len(lines) > 1 else [], width)
+    top = max((y for _, y in places.values()), default=30.0)
+    height, left = 190 + top, 58
     figure = Svg(width, height, title)
     figure.text(12, 16, title, "title")
     across = _axis([x for x, _ in every], left, width - 14, logarithmic=False)
-    up = _axis([y for _, y in every], height - 42, 46, logarithmic=False)
+    up = _axis([y for _, y in every], height - 42, top + 16, logarithmic=False)
     for tick in up.ticks():
         figure.line(left, up(tick), width - 12, up(tick), "rule")
         figure.text(left - 8, up(tick) + 4, readable(tick), "soft small", "end")
     for tick in filter(float.is_integer, map(float, across.ticks())):
         figure.text(across(tick), height - 24, readable(tick), "soft small", "middle")
     figure.text((left + width) / 2, height - 7, x_label, "soft small", "middle")
-    x = 12.0
     for index, (name, points) in enumerate(lines.items()):
         hue = (hues or {}).get(name, index % len(HUES))
         for one in behind[name]:
@@ -247,11 +248,23 @@ def line_figure(
         if len(points) < 40:
             for a, b in points:
                 figure.circle(across(a), up(b), 2.4, f"f{hue}", f"{name}: {readable(b)}")
-        if len(lines) > 1:
-            figure.circle(x + 4, 30, 3.5, f"f{hue}")
-            figure.text(x + 12, 34, name, "soft small")
-            x += 30 + text_width(name, 11)
+        if name in places:
+            x, y = places[name]
+            figure.circle(x + 4, y, 3.5, f"f{hue}")
+            figure.text(x + 12, y + 4, name, "soft small")
     return figure.render()
+
+
+def _legend_places(names: Sequence[str], width: float) -> dict[str, tuple[float, float]]:
+    """Where the names of lines stand under the title, in as many rows as they take."""
+    places, x, y = {}, 12.0, 30.0
+    for name in names:
+        step = 30 + text_width(name, 11)
+        if x > 12 and x + step > width:
+            x, y = 12.0, y + 16
+        places[name] = x, y
+        x += step
+    return places
 
 
 def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""Find architectures for a data set by one method, on its base classes alone."""
+"""Find architectures for a data set by one method, on its base classes and on what the method needs besides."""
 
 import re
 from typing import Any

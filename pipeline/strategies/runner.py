@@ -89,7 +89,8 @@ class Context:
     """What a method's search is given, and where it leaves its journal.
 
     Args:
-        prepared: the prepared set, of which a search reads the base and validation classes only.
+        prepared: the prepared set, of which a search reads the base and validation classes only; where an architecture
+            is for a test task, that task's support images too.
         seed: run seed.
         n_cells: cells of the network that will be trained, hence of the kernel network; None where the method's space
             leaves no choice.

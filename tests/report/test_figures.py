@@ -17,6 +17,7 @@ from pipeline.report.figures import (
     standing_figure,
     trace_figure,
 )
+from pipeline.report.svg import text_width
 from tests.made_results import trace_rows
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -111,6 +112,15 @@ def test_a_training_curve_gives_a_figure_per_measured_quantity():
 
 def test_lines_without_a_finite_point_give_no_figure():
     assert line_figure({"a": [(0, float("nan"))], "b": []}, "nothing", "round") is None
+
+
+def test_names_of_many_lines_take_several_rows_inside_the_figure():
+    series = {f"1-shot, seed 0, no. {number}": [(1, number), (2, 1 + number)] for number in range(6)}
+    figure = ElementTree.fromstring(line_figure(series, "loss", "iteration"))
+    width = float(figure.get("viewBox").split()[2])
+    names = [text for text in figure.iter() if (text.text or "") in series]
+    assert len(names) == 6 and len({text.get("y") for text in names}) > 1
+    assert all(float(text.get("x")) + text_width(text.text, 11) <= width for text in names)
 
 
 def test_thin_lines_lie_behind_the_one_they_belong_to():
