@@ -7,3 +7,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first, so that no process waits for another at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
