@@ -310,7 +310,7 @@ class AdaptConfig:
     """The few-shot test of learners whose start was meta-learned."""
 
     n_untrained_episodes: int = knob(
-        {"laptop": 100, "gpu": 600, "paper": 1000},
+        {"laptop": 300, "gpu": 600, "paper": 1000},
         "stored episodes, the first ones, on which the learner is tested from its untrained start",
         low=2,
     )

@@ -16,7 +16,9 @@ from pipeline.recipes.fixed import FixedConfig
 class Supernet(SupernetTraining):
     """Knobs of the supernet, where weights adapt to tasks and alphas do not."""
 
-    learning_rate_alphas: float = with_default(SupernetTraining, "learning_rate_alphas", 3e-4)
+    learning_rate_alphas: float = with_default(
+        SupernetTraining, "learning_rate_alphas", {"laptop": 0.03, "gpu": 3e-4, "paper": 3e-4}
+    )
     adapts: str = with_default(SupernetTraining, "adapts", "weights")
 
 

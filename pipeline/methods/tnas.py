@@ -16,7 +16,7 @@ class Config:
     """Knobs of T-NAS's search on test tasks; the steps on a support set are those of the supernet's test."""
 
     n_tasks: int = knob(
-        {"laptop": 40, "gpu": 100, "paper": 600},
+        {"laptop": 200, "gpu": 100, "paper": 600},
         "stored test episodes of each shot, the first ones, whose architectures are decoded and tested",
         low=2,
     )

@@ -46,7 +46,7 @@ class GradientTraining(NetworkSize, EpisodicConfig, GradientConfig):
     n_iterations: int = with_default(
         EpisodicConfig,
         "n_iterations",
-        {"laptop": 300, "gpu": 6000, "paper": 60_000, **characters(laptop=400, gpu=3000)},
+        {"laptop": 1500, "gpu": 6000, "paper": 60_000, **characters(laptop=400, gpu=3000)},
     )
     tasks_per_batch: int = with_default(
         EpisodicConfig, "tasks_per_batch", {"laptop": 4, "gpu": 4, "paper": 4, **characters(laptop=8, gpu=32, paper=32)}
@@ -56,13 +56,13 @@ class GradientTraining(NetworkSize, EpisodicConfig, GradientConfig):
     inner_lr: float = with_default(
         GradientConfig,
         "inner_lr",
-        {"laptop": 0.05, "gpu": 0.01, "paper": 0.01, **characters(laptop=0.4, gpu=0.4, paper=0.4)},
+        {"laptop": 0.2, "gpu": 0.01, "paper": 0.01, **characters(laptop=0.4, gpu=0.4, paper=0.4)},
     )
     inner_steps: int = with_default(
-        GradientConfig, "inner_steps", {"laptop": 3, "gpu": 5, "paper": 5, **characters(laptop=1, gpu=1, paper=1)}
+        GradientConfig, "inner_steps", {"laptop": 1, "gpu": 5, "paper": 5, **characters(laptop=1, gpu=1, paper=1)}
     )
     test_steps: int = with_default(
-        GradientConfig, "test_steps", {"laptop": 5, "gpu": 10, "paper": 10, **characters(laptop=3, gpu=3, paper=3)}
+        GradientConfig, "test_steps", {"laptop": 3, "gpu": 10, "paper": 10, **characters(laptop=3, gpu=3, paper=3)}
     )
 
 
@@ -73,11 +73,11 @@ class LstmTraining(NetworkSize, EpisodicConfig, LstmConfig):
     channels: int = with_default(
         NetworkSize, "channels", {"laptop": 8, "gpu": 32, "paper": 32, **characters(laptop=16)}
     )
-    n_iterations: int = with_default(EpisodicConfig, "n_iterations", {"laptop": 600, "gpu": 20_000, "paper": 50_000})
+    n_iterations: int = with_default(EpisodicConfig, "n_iterations", {"laptop": 2000, "gpu": 20_000, "paper": 50_000})
     tasks_per_batch: int = with_default(EpisodicConfig, "tasks_per_batch", 1)
     n_query: int = with_default(EpisodicConfig, "n_query", {"laptop": 5, "gpu": 15, "paper": 15})
     clip_norm: float = with_default(EpisodicConfig, "clip_norm", 0.25)
-    validate_every: int = with_default(EpisodicConfig, "validate_every", {"laptop": 150, "gpu": 1000, "paper": 1000})
+    validate_every: int = with_default(EpisodicConfig, "validate_every", {"laptop": 250, "gpu": 1000, "paper": 1000})
     n_validation_episodes: int = with_default(
         EpisodicConfig, "n_validation_episodes", {"laptop": 40, "gpu": 100, "paper": 100}
     )
@@ -90,11 +90,10 @@ class CellSize:
     channels: int = knob({"laptop": 4, "gpu": 16, "paper": 16}, "channels of the first cell", low=1)
     image_size: int = knob(IMAGE_SIZE, "side to which images are resized", low=8)
     # T-NAS's paper; its code steps by 0.01
-    inner_lr: float = with_default(GradientConfig, "inner_lr", 0.1)
+    inner_lr: float = with_default(GradientConfig, "inner_lr", {"laptop": 0.4, "gpu": 0.1, "paper": 0.1})
     inner_steps: int = with_default(GradientConfig, "inner_steps", {"laptop": 2, "gpu": 5, "paper": 5})
     test_steps: int = with_default(GradientConfig, "test_steps", {"laptop": 4, "gpu": 10, "paper": 10})
     first_order: bool = with_default(GradientConfig, "first_order", True)
-    tasks_per_batch: int = with_default(EpisodicConfig, "tasks_per_batch", {"laptop": 2, "gpu": 4, "paper": 4})
     n_query: int = with_default(EpisodicConfig, "n_query", {"laptop": 5, "gpu": 15, "paper": 15})
 
 
@@ -102,11 +101,16 @@ class CellSize:
 class CellTraining(CellSize, EpisodicConfig, GradientConfig):
     """First-order MAML of a decoded or a drawn architecture; the same for all whose architectures are compared."""
 
-    n_iterations: int = with_default(EpisodicConfig, "n_iterations", {"laptop": 100, "gpu": 2000, "paper": 75_000})
-    learning_rate: float = with_default(EpisodicConfig, "learning_rate", {"laptop": 3e-3, "gpu": 1e-3, "paper": 1e-3})
-    validate_every: int = with_default(EpisodicConfig, "validate_every", {"laptop": 50, "gpu": 500, "paper": 500})
+    n_iterations: int = with_default(
+        EpisodicConfig, "n_iterations", {"laptop": 300, "gpu": 2000, "paper": 75_000, **characters(laptop=100)}
+    )
+    tasks_per_batch: int = with_default(EpisodicConfig, "tasks_per_batch", 4)
+    learning_rate: float = with_default(EpisodicConfig, "learning_rate", {"laptop": 0.01, "gpu": 1e-3, "paper": 1e-3})
+    validate_every: int = with_default(
+        EpisodicConfig, "validate_every", {"laptop": 100, "gpu": 500, "paper": 500, **characters(laptop=50)}
+    )
     n_validation_episodes: int = with_default(
-        EpisodicConfig, "n_validation_episodes", {"laptop": 20, "gpu": 100, "paper": 600}
+        EpisodicConfig, "n_validation_episodes", {"laptop": 40, "gpu": 100, "paper": 600}
     )
 
 
@@ -114,12 +118,19 @@ class CellTraining(CellSize, EpisodicConfig, GradientConfig):
 class SupernetTraining(CellSize, EpisodicConfig, GradientConfig):
     """Meta-training of a relaxed supernet, weights and alphas; the `paper` rows are T-NAS's."""
 
-    n_iterations: int = with_default(EpisodicConfig, "n_iterations", {"laptop": 60, "gpu": 1500, "paper": 12_500})
-    validate_every: int = with_default(EpisodicConfig, "validate_every", {"laptop": 30, "gpu": 500, "paper": 1250})
+    # The laptop's alphas learn fast in the outer loop and hardly move on a task, so that tasks share architectures: with
+    # the other rows' steps almost every task has its own, each of which has to be meta-learned.
+    inner_lr_alphas: float = with_default(GradientConfig, "inner_lr_alphas", {"laptop": 0.2, "gpu": 30, "paper": 30})
+    n_iterations: int = with_default(EpisodicConfig, "n_iterations", {"laptop": 100, "gpu": 1500, "paper": 12_500})
+    tasks_per_batch: int = with_default(EpisodicConfig, "tasks_per_batch", {"laptop": 2, "gpu": 4, "paper": 4})
+    learning_rate: float = with_default(EpisodicConfig, "learning_rate", {"laptop": 3e-3, "gpu": 1e-3, "paper": 1e-3})
+    validate_every: int = with_default(EpisodicConfig, "validate_every", {"laptop": 50, "gpu": 500, "paper": 1250})
     n_validation_episodes: int = with_default(
-        EpisodicConfig, "n_validation_episodes", {"laptop": 10, "gpu": 100, "paper": 100}
+        EpisodicConfig, "n_validation_episodes", {"laptop": 20, "gpu": 100, "paper": 100}
     )
-    learning_rate_alphas: float = knob(1e-3, "outer loop: learning rate of Adam for the alphas", low=0)
+    learning_rate_alphas: float = knob(
+        {"laptop": 0.03, "gpu": 1e-3, "paper": 1e-3}, "outer loop: learning rate of Adam for the alphas", low=0
+    )
     beta1_alphas: float = knob(0.5, "outer loop: the alphas' decay of Adam's mean gradient", low=0, high=0.9999)
     weight_decay_alphas: float = knob(1e-3, "outer loop: L2 penalty on the alphas", low=0)
 
