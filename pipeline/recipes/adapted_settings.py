@@ -118,8 +118,8 @@ class CellTraining(CellSize, EpisodicConfig, GradientConfig):
 class SupernetTraining(CellSize, EpisodicConfig, GradientConfig):
     """Meta-training of a relaxed supernet, weights and alphas; the `paper` rows are T-NAS's."""
 
-    # The laptop's alphas learn fast in the outer loop and hardly move on a task, so that tasks share architectures: with
-    # the other rows' steps almost every task has its own, each of which has to be meta-learned.
+    # The laptop's alphas learn fast in the outer loop and hardly move on a task, so that tasks share architectures;
+    # with the other rows' steps almost every task has its own, each of which has to be meta-learned.
     inner_lr_alphas: float = with_default(GradientConfig, "inner_lr_alphas", {"laptop": 0.2, "gpu": 30, "paper": 30})
     n_iterations: int = with_default(EpisodicConfig, "n_iterations", {"laptop": 100, "gpu": 1500, "paper": 12_500})
     tasks_per_batch: int = with_default(EpisodicConfig, "tasks_per_batch", {"laptop": 2, "gpu": 4, "paper": 4})
