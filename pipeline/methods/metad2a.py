@@ -21,6 +21,7 @@ class MetaD2A:
     """Generate, rank, keep the first."""
 
     Config = Config
+    control = "random201"
     needs = ("data_features", "cell_generator", "cell_predictor", "accuracy_database")
 
     @staticmethod

@@ -8,30 +8,23 @@ from dataclasses import dataclass
 
 from pipeline.core.config import knob
 from pipeline.methods import METHODS
+from pipeline.recipes.drawn import DrawnConfig, DrawnMethod
 from pipeline.recipes.measuring import SPACE_BY_DATASET
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(DrawnConfig):
     """Knobs of the random control."""
 
     space: str = knob(SPACE_BY_DATASET, "search space; the one of the method to compare with")
-    n_architectures: int = knob({"laptop": 2, "gpu": 4, "paper": 4}, "distinct architectures drawn", low=1)
 
 
 @METHODS.register("random")
-class RandomControl:
-    """Uniform draws from a space."""
+class RandomControl(DrawnMethod):
+    """Uniform draws from the space of a knob."""
 
     Config = Config
 
-    @staticmethod
-    def space(config: Config) -> str:
+    @classmethod
+    def space(cls, config: Config) -> str:
         return config.space
-
-    @staticmethod
-    def search(config: Config, context) -> list:
-        """Distinct architectures; architecture i is trained with seed i."""
-        from pipeline.recipes.drawn import draw_architectures
-
-        return draw_architectures(config.space, config.n_architectures, context)

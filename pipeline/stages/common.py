@@ -13,6 +13,9 @@ FROZEN = pathlib.Path("build/params")
 MACHINE = pathlib.Path("build/machine.json")
 CHECKPOINTS = pathlib.Path("build/checkpoints")
 MIRROR_VARIABLE = "FEWSHOT_NAS_MIRROR"
+THREADS_TO_ADAPT = 1
+"""Of jobs that adapt networks to tasks, where no number is set: more would wait for each other, and two jobs side by
+side need them."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ class Machine:
     mirror: str | None = None
     device: str = "auto"
     threads: int = 0
+
+    @property
+    def threads_to_adapt(self) -> int:
+        """The same of a job that adapts networks to tasks."""
+        return self.threads or THREADS_TO_ADAPT
 
 
 def machine() -> Machine:

@@ -15,6 +15,7 @@ from pipeline.core.device import n_cores
 from pipeline.core.errors import ConfigError, UnknownNameError
 from pipeline.core.types import FEW_SHOT
 from pipeline.data.published_tables import TABLES
+from pipeline.stages.common import THREADS_TO_ADAPT
 from pipeline.stages.freeze import freeze, remember
 from pipeline.stages.needs import option
 from pipeline.stages.settings import (
@@ -47,6 +48,7 @@ class Grid:
         dataset_pattern, few_shot_pattern, classification_pattern: regular expressions of the names of all data sets and
             of those of a kind.
         method_pattern: regular expression of all methods' names.
+        threads, threads_to_adapt: cores of a large job, and of one that adapts networks to tasks.
         adapted_pattern, plain_pattern: of those whose start is meta-learned, and of the others.
         pairs: kind of result -> stem -> (method, data set), of all results that a target may name.
         tables: space -> data sets of the tables of accuracies.
@@ -69,6 +71,7 @@ class Grid:
     adapted_pattern: str
     plain_pattern: str
     threads: int
+    threads_to_adapt: int
     pairs: dict[str, dict[str, tuple[str, str]]]
     looked_up: list[str]
     trained: list[str]
@@ -81,6 +84,10 @@ class Grid:
     adapted: list[str]
     controls: dict[str, str]
     references: dict[str, tuple[str, ...]]
+
+    def threads_of_search(self, method: str) -> int:
+        """Processor cores of a search."""
+        return self.threads_to_adapt if is_adapted(method) else self.threads
 
     def against(self, method: str, dataset: str) -> dict[str, str]:
         """Role -> path of the files of a method's references."""
@@ -168,6 +175,7 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         refresh()
     (datasets, methods), listed, of_learned = grid(config), classification(config), learned(config)
     of_adapted = adapted(config)
+    threads = (config.get("compute") or {}).get("threads")
     return Grid(
         datasets=datasets,
         methods=methods,
@@ -177,9 +185,10 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         method_pattern=any_of(freezer.methods),
         adapted_pattern=any_of(name for name in freezer.methods if is_adapted(name)),
         plain_pattern=any_of(name for name in freezer.methods if not is_adapted(name)),
-        threads=(config.get("compute") or {}).get("threads") or n_cores(),
+        threads=threads or n_cores(),
+        threads_to_adapt=threads or THREADS_TO_ADAPT,
         pairs={kind: freezer.pairs(kind) for kind in METHOD_STAGES},
-        learned=stems(of_learned["methods"], of_learned["few_shot"]),
+        learned=stems([*of_learned["methods"], *of_learned["controls"]], of_learned["few_shot"]),
         looked_up=stems(listed["looked_up"], listed["datasets"])
         + stems(of_learned["methods"], of_learned["looked_up"]),
         trained=stems(listed["trained"], listed["datasets"]) + stems(of_learned["methods"], of_learned["trained"]),

@@ -81,7 +81,7 @@ class Setting:
         config = build(getattr(method, attribute), frozen.params[section], section_of_method)
         prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest, verify=True)
         require_few_shot(prepared, "Meta-learning")
-        use_threads(here.threads)
+        use_threads(here.threads_to_adapt)
         resized = transforms.resized(prepared, config.image_size)
         return cls(frozen, method, config, section_of_method, resized, choose_device(here.device))
 

@@ -106,7 +106,7 @@ def run(arguments) -> None:
         seed=frozen.seed,
         n_cells=frozen.params.get("network", {}).get("n_cells"),
         device=device,
-        n_workers=use_threads(here.threads),
+        n_workers=use_threads(here.threads_to_adapt if hasattr(method, "learner") else here.threads),
         checkpoint=checkpoint,
         given=given,
     )

@@ -172,6 +172,10 @@ def grid(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     found = lists(config, "grid", {"datasets": known_datasets(config), "methods": methods.names()})
     if found["datasets"] and CONTROL not in found["methods"]:
         raise ConfigError(f"grid.methods must hold '{CONTROL}': every result stands beside its random control.")
+    for name in found["methods"]:
+        if control_of(name) != CONTROL:
+            section = "adapted" if is_adapted(name) else "learned"
+            raise ConfigError(f"grid.methods cannot hold '{name}', which has another control. Name it in {section}.")
     return found["datasets"], found["methods"]
 
 
@@ -197,15 +201,16 @@ def classification(config: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def learned(config: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What is made besides by methods that learn from other data beforehand: methods, sources, datasets, and of these,
-    by kind of result, few_shot, looked_up and trained.
+    """What is made besides by methods that learn from other data beforehand: methods, sources, datasets, and of these, by
+    kind of result, few_shot, looked_up and trained; controls of the few-shot results.
 
     Raises ConfigError or UnknownNameError.
     """
     datasets = known_datasets(config)
     able = [name for name in methods.names() if needs.has_source(methods.get(name))]
+    controls = sorted({control_of(name) for name in able})
     names = ("sources", "datasets", *LEARNED_KINDS)
-    found = lists(config, "learned", {"methods": able, **dict.fromkeys(names, datasets)})
+    found = lists(config, "learned", {"methods": able, "controls": controls, **dict.fromkeys(names, datasets)})
     if len(found["sources"]) > 1:
         raise ConfigError("learned.sources must name one data set at most; make results of another source by name.")
     for key in ("sources", *LEARNED_KINDS):
@@ -213,6 +218,12 @@ def learned(config: Mapping[str, Any]) -> dict[str, list[str]]:
             raise ConfigError(f"learned.datasets must hold '{missing[0]}', which learned.{key} names.")
     if found["methods"] and not found["sources"]:
         raise ConfigError("learned.sources must name the data set that search.<method>.source names.")
+    for name in found["methods"] if found["few_shot"] else []:
+        if control_of(name) not in found["controls"]:
+            raise ConfigError(
+                f"learned.controls must hold '{control_of(name)}': the few-shot result of {name} stands beside its "
+                "accuracies."
+            )
     fetched = [*grid(config)[0], *classification(config)["datasets"]]
     if missing := [name for name in found["datasets"] if name not in fetched]:
         raise ConfigError(

@@ -11,7 +11,9 @@ pytestmark = pytest.mark.e2e
 NAME = "doublemnist"
 PARAMS = SMALL | {
     "grid": {"datasets": [NAME], "methods": ["random"]},
-    "learned": {"methods": ["metad2a"], "sources": [NAME], "datasets": [NAME], "few_shot": [NAME]},
+    "learned": {
+        "methods": ["metad2a"], "controls": ["random201"], "sources": [NAME], "datasets": [NAME], "few_shot": [NAME],
+    },
     "features": {"epochs": 1},
     "database": {
         "n_classes": 4, "n_base_tasks": 4, "n_validation_tasks": 2, "n_novel_tasks": 2, "cells_per_task": 4,
@@ -24,7 +26,8 @@ PARAMS = SMALL | {
     },
     "search": {
         "metad2a": {"source": NAME, "n_candidates": 4, "n_resamplings": 2},
-        "random": {"space": "nas_bench_201", "n_architectures": 1},
+        "random": {"n_architectures": 1},
+        "random201": {"n_architectures": 1},
     },
     "train": {"epochs": 1},
 }  # fmt: skip
@@ -44,6 +47,7 @@ def project(tmp_path_factory) -> Project:
 def test_one_command_makes_database_networks_and_result(project):
     assert {*BEFOREHAND, *LEARNING, *OWN, "report"} <= set(project.first_jobs)
     result = project.json(f"results/metad2a_{NAME}.json")
+    assert result["control"]["method"] == "random201"
     jsonschema.validate(result, json.loads((ROOT / "workflow/schemas/result.schema.json").read_text()))
     assert result["learned"]["source"] == NAME and result["learned"]["candidates"][0]["n"] == 4
     assert set(result["search_cost"]["amortised"]) == {"database", "generator", "predictor"}

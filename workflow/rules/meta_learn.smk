@@ -16,7 +16,7 @@ rule supernet:
         **ADAPTED,
     conda:
         "../envs/pipeline.yaml"
-    threads: GRID.threads
+    threads: GRID.threads_to_adapt
     resources:
         gpu=1,
     message:
@@ -41,7 +41,7 @@ rule meta_learn:
         **ADAPTED,
     conda:
         "../envs/pipeline.yaml"
-    threads: GRID.threads
+    threads: GRID.threads_to_adapt
     resources:
         gpu=1,
     message:
@@ -67,7 +67,7 @@ rule adapt:
         **ADAPTED,
     conda:
         "../envs/pipeline.yaml"
-    threads: GRID.threads
+    threads: GRID.threads_to_adapt
     resources:
         gpu=1,
     message:

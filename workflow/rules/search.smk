@@ -11,7 +11,7 @@ rule search:
         "logs/search_{method}_{dataset}.log",
     conda:
         "../envs/pipeline.yaml"
-    threads: GRID.threads
+    threads: lambda wildcards: GRID.threads_of_search(wildcards.method)
     resources:
         gpu=1,
     params:
