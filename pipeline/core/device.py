@@ -1,13 +1,24 @@
 """The one place that chooses a device and the number of threads."""
 
 import os
+import sys
 
 from pipeline.core.errors import DeviceError
+
+ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Device files of the drivers of NVIDIA and AMD, and of either in Windows' Linux."""
 
 
 def n_cores() -> int:
     """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def may_be_accelerated(name: str = "auto") -> bool:
+    """False where the device named is surely the processor; told without torch, from what the system shows."""
+    if name != "auto":
+        return name != "cpu"
+    return sys.platform == "darwin" or any(map(os.path.exists, ACCELERATORS))
 
 
 def choose_device(name: str = "auto"):

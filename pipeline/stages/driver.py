@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.device import n_cores
+from pipeline.core.device import may_be_accelerated, n_cores
 from pipeline.core.errors import ConfigError, UnknownNameError
 from pipeline.core.types import FEW_SHOT
 from pipeline.data.published_tables import TABLES
@@ -28,6 +28,7 @@ from pipeline.stages.settings import (
     grid,
     is_adapted,
     learned,
+    learned_pairs,
     references_of,
 )
 from pipeline.stages.track import refresh
@@ -49,6 +50,7 @@ class Grid:
             of those of a kind.
         method_pattern: regular expression of all methods' names.
         threads, threads_to_adapt: cores of a large job, and of one that adapts networks to tasks.
+        gpus_to_adapt: accelerators of the latter; where there is none, several of them run side by side.
         adapted_pattern, plain_pattern: of those whose start is meta-learned, and of the others.
         pairs: kind of result -> stem -> (method, data set), of all results that a target may name.
         tables: space -> data sets of the tables of accuracies.
@@ -72,6 +74,7 @@ class Grid:
     plain_pattern: str
     threads: int
     threads_to_adapt: int
+    gpus_to_adapt: int
     pairs: dict[str, dict[str, tuple[str, str]]]
     looked_up: list[str]
     trained: list[str]
@@ -88,6 +91,10 @@ class Grid:
     def threads_of_search(self, method: str) -> int:
         """Processor cores of a search."""
         return self.threads_to_adapt if is_adapted(method) else self.threads
+
+    def gpus_of_search(self, method: str) -> int:
+        """Accelerators of a search; 1 also stands for all cores."""
+        return self.gpus_to_adapt if is_adapted(method) else 1
 
     def against(self, method: str, dataset: str) -> dict[str, str]:
         """Role -> path of the files of a method's references."""
@@ -175,7 +182,8 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         refresh()
     (datasets, methods), listed, of_learned = grid(config), classification(config), learned(config)
     of_adapted = adapted(config)
-    threads = (config.get("compute") or {}).get("threads")
+    compute = config.get("compute") or {}
+    threads = compute.get("threads")
     return Grid(
         datasets=datasets,
         methods=methods,
@@ -187,8 +195,9 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         plain_pattern=any_of(name for name in freezer.methods if not is_adapted(name)),
         threads=threads or n_cores(),
         threads_to_adapt=threads or THREADS_TO_ADAPT,
+        gpus_to_adapt=int(may_be_accelerated(compute.get("device", "auto"))),
         pairs={kind: freezer.pairs(kind) for kind in METHOD_STAGES},
-        learned=stems([*of_learned["methods"], *of_learned["controls"]], of_learned["few_shot"]),
+        learned=["_".join(pair) for pair in learned_pairs(of_learned, "few_shot")],
         looked_up=stems(listed["looked_up"], listed["datasets"])
         + stems(of_learned["methods"], of_learned["looked_up"]),
         trained=stems(listed["trained"], listed["datasets"]) + stems(of_learned["methods"], of_learned["trained"]),

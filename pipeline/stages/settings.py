@@ -172,10 +172,6 @@ def grid(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     found = lists(config, "grid", {"datasets": known_datasets(config), "methods": methods.names()})
     if found["datasets"] and CONTROL not in found["methods"]:
         raise ConfigError(f"grid.methods must hold '{CONTROL}': every result stands beside its random control.")
-    for name in found["methods"]:
-        if control_of(name) != CONTROL:
-            section = "adapted" if is_adapted(name) else "learned"
-            raise ConfigError(f"grid.methods cannot hold '{name}', which has another control. Name it in {section}.")
     return found["datasets"], found["methods"]
 
 
@@ -201,8 +197,8 @@ def classification(config: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def learned(config: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What is made besides by methods that learn from other data beforehand: methods, sources, datasets, and of these, by
-    kind of result, few_shot, looked_up and trained; controls of the few-shot results.
+    """What is made besides by methods that learn from other data beforehand: methods, sources, datasets, of these by
+    kind of result few_shot, looked_up and trained, and controls of the few-shot results.
 
     Raises ConfigError or UnknownNameError.
     """
@@ -299,8 +295,9 @@ def lists(config: Mapping[str, Any], section: str, known: Mapping[str, list[str]
 
 
 def learned_pairs(listed: Mapping[str, list[str]], kind: str) -> list[tuple[str, str]]:
-    """(method, data set) of the results of a kind that the section `learned` lists."""
-    return list(itertools.product(listed["methods"], listed[kind]))
+    """(method, data set) of the results of a kind that the section `learned` lists; its controls give few-shot ones."""
+    controls = listed["controls"] if kind == "few_shot" else []
+    return list(itertools.product([*listed["methods"], *controls], listed[kind]))
 
 
 def check_top_level(config: Mapping[str, Any]) -> None:
@@ -656,7 +653,7 @@ class Freezer:
                         f"kind '{found}'. List it under {place} instead"
                         + ("." if is_adapted(method) else f", or choose another search.{method}.space.")
                     )
-        self._check_learned(learned(self.config), [*chosen, *listed["looked_up"], *listed["trained"]])
+        self._check_learned(learned(self.config), chosen, [*listed["looked_up"], *listed["trained"]])
         for space, dataset in itertools.product(listed["cards"], listed["datasets"]):
             if dataset not in TABLES[space]:
                 raise ConfigError(
@@ -664,13 +661,26 @@ class Freezer:
                     f"{', '.join(TABLES[space])}."
                 )
 
-    def _check_learned(self, listed: Mapping[str, list[str]], elsewhere: Collection[str]) -> None:
-        """Raises ConfigError when a method that learns is listed with those that do not, or with another source."""
-        for method in elsewhere:
+    def _check_learned(
+        self, listed: Mapping[str, list[str]], chosen: Collection[str], elsewhere: Collection[str]
+    ) -> None:
+        """Raises ConfigError when a method that learns, or its control, is listed with others, or with another source.
+
+        Args:
+            chosen: methods of `grid`.
+            elsewhere: those of `classification`.
+        """
+        for method in [*chosen, *elsewhere]:
             if needs.has_source(methods.get(method)):
                 raise ConfigError(
                     f"{method} learns from a database beforehand. List it under learned in params.yaml, not under grid "
                     "or classification."
+                )
+        for method in chosen:
+            if control_of(method) != CONTROL:
+                raise ConfigError(
+                    f"grid.methods cannot hold '{method}', whose control is '{control_of(method)}'. Name it under "
+                    "learned.controls in params.yaml."
                 )
         for source in listed["sources"]:
             if listed["methods"] and source in self.database_tables:
@@ -685,6 +695,8 @@ class Freezer:
                         f"learned.{kind} in params.yaml lists {dataset}, but the result of {method} on it is of the "
                         f"kind '{self.kinds[method, dataset]}'. List it under that key of learned."
                     )
+                if method in listed["controls"]:
+                    continue
                 source = needs.source_of(methods.get(method), self._search(method, dataset))
                 if source not in listed["sources"]:
                     raise ConfigError(

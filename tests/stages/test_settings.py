@@ -461,8 +461,8 @@ def test_the_printed_knobs_are_the_defaults_of_params_yaml(config, capsys):
 
 
 LEARNED = {
-    "methods": ["metad2a"], "sources": ["miniimagenet"], "datasets": ["miniimagenet", "cifar10"],
-    "few_shot": ["miniimagenet"], "looked_up": ["cifar10"],
+    "methods": ["metad2a"], "controls": ["random201"], "sources": ["miniimagenet"],
+    "datasets": ["miniimagenet", "cifar10"], "few_shot": ["miniimagenet"], "looked_up": ["cifar10"],
 }  # fmt: skip
 
 
@@ -490,6 +490,7 @@ def test_what_learns_beforehand_is_listed_by_kind_of_result(config):
     "changes, message",
     [
         ({"sources": []}, "learned.sources must name"),
+        ({"controls": []}, "learned.controls must hold 'random201'"),
         ({"sources": ["miniimagenet", "cifar10"]}, "one data set at most"),
         ({"datasets": ["cifar10"]}, "learned.datasets must hold 'miniimagenet'"),
         ({"datasets": ["miniimagenet", "cifar10", "omniglot"]}, "neither grid.datasets nor"),
@@ -505,6 +506,8 @@ def test_a_list_of_what_learns_that_cannot_be_made_is_refused(config, changes, m
 def test_a_method_that_learns_is_not_listed_with_those_that_do_not(config):
     with pytest.raises(ConfigError, match="List it under learned"):
         _ = Freezer(changed(config, "grid", "methods", ["metad2a", "random"])).files
+    with pytest.raises(ConfigError, match=r"Name it under learned\.controls"):
+        _ = Freezer(changed(config, "grid", "methods", ["random201", "random"])).files
 
 
 def test_a_source_that_is_no_few_shot_set_or_differs_from_the_listed_one_is_refused(config):

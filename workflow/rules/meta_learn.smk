@@ -18,7 +18,7 @@ rule supernet:
         "../envs/pipeline.yaml"
     threads: GRID.threads_to_adapt
     resources:
-        gpu=1,
+        gpu=GRID.gpus_to_adapt,
     message:
         "Meta-training the supernet of {wildcards.method} on the base classes of {wildcards.dataset}"
     shell:
@@ -43,7 +43,7 @@ rule meta_learn:
         "../envs/pipeline.yaml"
     threads: GRID.threads_to_adapt
     resources:
-        gpu=1,
+        gpu=GRID.gpus_to_adapt,
     message:
         "Meta-learning the start of {wildcards.method} on the base classes of {wildcards.dataset}"
     shell:
@@ -69,7 +69,7 @@ rule adapt:
         "../envs/pipeline.yaml"
     threads: GRID.threads_to_adapt
     resources:
-        gpu=1,
+        gpu=GRID.gpus_to_adapt,
     message:
         "Testing {wildcards.method} by adaptation to the stored episodes of {wildcards.dataset}"
     shell:

@@ -13,7 +13,7 @@ rule search:
         "../envs/pipeline.yaml"
     threads: lambda wildcards: GRID.threads_of_search(wildcards.method)
     resources:
-        gpu=1,
+        gpu=lambda wildcards: GRID.gpus_of_search(wildcards.method),
     params:
         needed=lambda wildcards: GRID.needed_arguments(
             wildcards.method, wildcards.dataset
