@@ -2,7 +2,7 @@ PYTHON ?= python3
 CORES  ?= $(shell nproc 2>/dev/null || echo 2)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup demo test lint bench
+.PHONY: setup demo test hardening lint bench
 
 setup:
 	@$(PYTHON) scripts/bootstrap.py
@@ -13,6 +13,9 @@ demo: setup
 
 test: setup
 	python -m pytest
+
+hardening: setup
+	python -m pytest -m slow --numprocesses 0
 
 lint: setup
 	ruff check .
