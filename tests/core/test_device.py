@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.core.device import choose_device, n_cores, use_threads
+from pipeline.core.device import choose_device, may_be_accelerated, n_cores, use_threads
 from pipeline.core.errors import DeviceError
 
 
@@ -31,3 +31,11 @@ def test_no_threads_means_all_cores():
         assert use_threads(1) == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_named_accelerator_is_believed_and_the_processor_is_none():
+    assert may_be_accelerated("cuda:1") and not may_be_accelerated("cpu")
+
+
+def test_auto_may_be_an_accelerator_where_torch_finds_one():
+    assert may_be_accelerated() or choose_device("auto").type == "cpu"
