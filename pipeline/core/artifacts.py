@@ -141,6 +141,20 @@ def read_csv(path: PathLike, **options):
         raise ArtifactError(f"{path} is damaged ({error}). Delete it and run the stage that makes it again.") from None
 
 
+def open_array(path: PathLike) -> np.memmap:
+    """A .npy file's array, memory-mapped and read-only. Raises ValueError when it is damaged or no such file.
+
+    Never an .npz archive or a pickle, which `numpy.load` also takes.
+    """
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise
+    # the header is the text of a Python value, and fails as text of any kind does
+    except Exception as error:
+        raise ValueError(str(error)) from None
+
+
 @contextlib.contextmanager
 def writing_array(path: PathLike, shape: tuple[int, ...], dtype: Any) -> Iterator[np.memmap]:
     """A memory-mapped .npy array to fill, which appears at `path` only when the block ends well.

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core.artifacts import PathLike, read_json, sha256
+from pipeline.core.artifacts import PathLike, open_array, read_json, sha256
 from pipeline.core.errors import ArtifactError, DataError, UnknownNameError
 from pipeline.core.types import CLASSIFICATION, FEW_SHOT, KINDS
 
@@ -152,10 +152,10 @@ def _stranger(path: PathLike, manifest: PathLike) -> ArtifactError:
 
 def _open_images(path: PathLike, facts: dict[str, Any]) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = open_array(path)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. Run the prepare stage (see `snakemake -n {path}`).") from None
-    except (ValueError, EOFError, OSError) as error:
+    except ValueError as error:
         raise ArtifactError(f"{path} is damaged ({error}). Delete it and run the prepare stage again.") from None
     size = facts["image_size"]
     if array.dtype != np.uint8 or array.shape != (facts["n_images"], size, size, facts["channels"]):
