@@ -9,8 +9,11 @@ cells). A row applies when all its tags hold; of the rows that apply the one wit
 equally many the one that does not name the kind.
 """
 
+import contextlib
 import dataclasses
+import math
 import re
+import reprlib
 import types
 import typing
 from collections import Counter
@@ -21,6 +24,7 @@ from pipeline.core.errors import ConfigError, UnknownNameError
 from pipeline.core.types import KINDS
 
 CELLS = re.compile(r"\d+cells")
+LARGEST = 2**63 - 1
 BUDGETS = ("laptop", "gpu", "paper")
 
 
@@ -103,7 +107,7 @@ def resolve(
     """
     section = {} if section is None else section
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{where} must be a section of `key: value` lines, not {section!r}.")
+        raise ConfigError(f"{where} must be a section of `key: value` lines, not {shown(section)}.")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in section:
         if key not in fields:
@@ -162,19 +166,33 @@ def _convert(value: Any, hint: Any, place: str) -> Any:
         return _convert(value, others[0], place)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{place} is {value!r}; a list is needed, e.g. [1, 5].")
+            raise ConfigError(f"{place} is {shown(value)}; a list is needed, e.g. [1, 5].")
         return tuple(_convert(item, arguments[0], f"{place}[{i}]") for i, item in enumerate(value))
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):
+    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         # YAML reads 1e-3 as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError, OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+        raise ConfigError(f"{place} is {shown(value)}; a finite number is needed.")
+    if hint is int and type(value) is int and abs(value) > LARGEST:
+        raise ConfigError(f"{place} is {shown(value)}; whole numbers go up to {LARGEST}.")
+    if hint is str and isinstance(value, str) and not is_text(value):
+        raise ConfigError(f"{place} is {shown(value)}, which no file can hold as text.")
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    raise ConfigError(f"{place} is {value!r}; a value of type {hint.__name__} is needed.")
+    raise ConfigError(f"{place} is {shown(value)}; a value of type {hint.__name__} is needed.")
+
+
+def is_text(value: str) -> bool:
+    """Whether a text can be written as UTF-8 and named to the operating system."""
+    return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: at most a line, and never a number of thousands of digits."""
+    if type(value) is int and abs(value) > LARGEST:
+        return f"a number of {value.bit_length()} bits"
+    return reprlib.repr(value)
 
 
 def _plain(value: Any) -> Any:

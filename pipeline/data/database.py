@@ -130,7 +130,7 @@ def triples_digest(rows: Sequence[Mapping[str, Any]]) -> str:
 def read_tasks(path: PathLike) -> list[Task]:
     """The tasks of tasks.json. Raises ArtifactError when the file is missing or damaged."""
     try:
-        tasks = [Task(int(one["id"]), str(one["split"]), tuple(one["classes"])) for one in read_json(path)["tasks"]]
+        tasks = [_task(one) for one in read_json(path)["tasks"]]
     except (KeyError, TypeError, ValueError):
         raise ArtifactError(f"{path} holds no list of tasks. {_again(path)}") from None
     if [task.id for task in tasks] != list(range(len(tasks))):
@@ -148,6 +148,15 @@ def read_tasks(path: PathLike) -> list[Task]:
             f"held-out tasks would not be new. {_again(path)}"
         )
     return tasks
+
+
+def _task(content: Mapping[str, Any]) -> Task:
+    id, split, classes = content["id"], content["split"], content["classes"]
+    if type(id) is not int or not isinstance(split, str) or not isinstance(classes, list):
+        raise ValueError("a task of another form")
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise ValueError("a task without classes, or with others than names")
+    return Task(id, split, tuple(classes))
 
 
 def read_rows(path: PathLike) -> list[dict[str, str]]:
