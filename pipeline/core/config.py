@@ -13,14 +13,13 @@ import contextlib
 import dataclasses
 import math
 import re
-import reprlib
 import types
 import typing
 from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from pipeline.core.errors import ConfigError, UnknownNameError
+from pipeline.core.errors import ConfigError, UnknownNameError, shown
 from pipeline.core.types import KINDS
 
 CELLS = re.compile(r"\d+cells")
@@ -148,7 +147,7 @@ def _check(value: Any, hint: Any, metadata: Mapping[str, Any], place: str) -> An
             raise ConfigError(f"{place} holds {twice[0]!r} more than once.")
     choices, low, high = (metadata.get(name) for name in ("choices", "low", "high"))
     if choices is not None and value is not None and value not in choices:
-        raise ConfigError(f"{place} is {value!r}; allowed: {', '.join(map(str, choices))}.")
+        raise ConfigError(f"{place} is {shown(value)}; allowed: {', '.join(map(str, choices))}.")
     for number in value if isinstance(value, tuple) else (value,):
         is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
         if is_number and ((low is not None and number < low) or (high is not None and number > high)):
@@ -186,13 +185,6 @@ def _convert(value: Any, hint: Any, place: str) -> Any:
 def is_text(value: str) -> bool:
     """Whether a text can be written as UTF-8 and named to the operating system."""
     return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
-
-
-def shown(value: Any) -> str:
-    """A value as messages show it: at most a line, and never a number of thousands of digits."""
-    if type(value) is int and abs(value) > LARGEST:
-        return f"a number of {value.bit_length()} bits"
-    return reprlib.repr(value)
 
 
 def _plain(value: Any) -> Any:

@@ -272,9 +272,7 @@ def folder_files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
 def _require_file(path: pathlib.Path) -> None:
     """Raises DataError for what lies in a folder and cannot be read to its end, or has a name that is no text."""
     if not path.is_file():
-        raise DataError(
-            f"{str(path)!r} is no file but a link to nothing, a pipe or a device. Take it out."
-        )
+        raise DataError(f"{str(path)!r} is no file but a link to nothing, a pipe or a device. Take it out.")
     if not is_text(str(path)):
         raise DataError(f"{str(path)!r}: the name is not UTF-8. Rename the file or the folder it lies in.")
 

@@ -17,8 +17,8 @@ import yaml
 from pipeline import data, methods, spaces
 from pipeline.core.artifacts import digest, read_json, sha256
 from pipeline.core.code import PACKAGE, CodeIndex
-from pipeline.core.config import BUDGETS, LARGEST, build, is_text, resolve, shown
-from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError
+from pipeline.core.config import BUDGETS, LARGEST, build, is_text, resolve
+from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError, shown
 from pipeline.core.types import CLASSIFICATION, FEW_SHOT, KINDS
 from pipeline.data.fetching import expanded, folder_sizes
 from pipeline.data.published_tables import TABLES
@@ -350,8 +350,8 @@ def check_top_level(config: Mapping[str, Any]) -> None:
             if key not in keys:
                 raise UnknownNameError(f"key in {section}:", key, keys)
     device = section_of(config, "compute").get("device", "auto")
-    if not re.fullmatch(DEVICES, str(device)):
-        raise ConfigError(f"compute.device is {device!r}; allowed: auto, cpu, cuda, cuda:N (a number), mps.")
+    if not isinstance(device, str) or not re.fullmatch(DEVICES, device):
+        raise ConfigError(f"compute.device is {shown(device)}; allowed: auto, cpu, cuda, cuda:N (a number), mps.")
     threads = section_of(config, "compute").get("threads", 0)
     if type(threads) is not int or not 0 <= threads <= MOST_THREADS:
         raise ConfigError(
