@@ -1,16 +1,18 @@
 """Files that are whole or absent: written beside their place, flushed to disk, then renamed into it."""
 
 import contextlib
+import csv
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -120,13 +122,17 @@ def write_csv(path: PathLike, frame) -> None:
 
 
 def read_json(path: PathLike) -> Any:
-    """Parsed JSON file. Raises ArtifactError when it is missing or damaged."""
+    """Parsed JSON file. Raises ArtifactError when it is missing or damaged, or holds what `to_json` never writes."""
     try:
-        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. Run the stage that makes it (see `snakemake -n {path}`).") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged ({error}). Delete it and run the stage that makes it again.") from None
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def read_csv(path: PathLike, **options):
@@ -137,8 +143,36 @@ def read_csv(path: PathLike, **options):
         return pandas.read_csv(path, **options)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. Run the stage that makes it (see `snakemake -n {path}`).") from None
-    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (ValueError, TypeError, LookupError, OverflowError, MemoryError) as error:
         raise ArtifactError(f"{path} is damaged ({error}). Delete it and run the stage that makes it again.") from None
+
+
+def open_array(path: PathLike) -> np.memmap:
+    """A .npy file's array, memory-mapped and read-only. Raises ValueError when it is damaged or no such file.
+
+    Never an .npz archive or a pickle, which `numpy.load` also takes.
+    """
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise
+    # the header is the text of a Python value, and fails as text of any kind does
+    except Exception as error:
+        raise ValueError(str(error)) from None
+
+
+def csv_rows(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of CSV text by column. Raises ValueError unless it has just these columns, and every row all of them."""
+    try:
+        first, *rows = list(csv.reader(io.StringIO(text, newline=""), strict=True)) or [[]]
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    if tuple(first) != tuple(columns):
+        raise ValueError(f"its columns are {', '.join(first) or 'none'} instead of {', '.join(columns)}")
+    for line, row in enumerate(rows, start=2):
+        if len(row) != len(columns):
+            raise ValueError(f"row {line} is cut or has too many fields: {len(row)} of {len(columns)}")
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 @contextlib.contextmanager

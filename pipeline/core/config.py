@@ -9,7 +9,9 @@ cells). A row applies when all its tags hold; of the rows that apply the one wit
 equally many the one that does not name the kind.
 """
 
+import contextlib
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -17,10 +19,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from pipeline.core.errors import ConfigError, UnknownNameError
+from pipeline.core.errors import ConfigError, UnknownNameError, shown
 from pipeline.core.types import KINDS
 
 CELLS = re.compile(r"\d+cells")
+LARGEST = 2**63 - 1
 BUDGETS = ("laptop", "gpu", "paper")
 
 
@@ -103,7 +106,7 @@ def resolve(
     """
     section = {} if section is None else section
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{where} must be a section of `key: value` lines, not {section!r}.")
+        raise ConfigError(f"{where} must be a section of `key: value` lines, not {shown(section)}.")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in section:
         if key not in fields:
@@ -144,7 +147,7 @@ def _check(value: Any, hint: Any, metadata: Mapping[str, Any], place: str) -> An
             raise ConfigError(f"{place} holds {twice[0]!r} more than once.")
     choices, low, high = (metadata.get(name) for name in ("choices", "low", "high"))
     if choices is not None and value is not None and value not in choices:
-        raise ConfigError(f"{place} is {value!r}; allowed: {', '.join(map(str, choices))}.")
+        raise ConfigError(f"{place} is {shown(value)}; allowed: {', '.join(map(str, choices))}.")
     for number in value if isinstance(value, tuple) else (value,):
         is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
         if is_number and ((low is not None and number < low) or (high is not None and number > high)):
@@ -162,19 +165,26 @@ def _convert(value: Any, hint: Any, place: str) -> Any:
         return _convert(value, others[0], place)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{place} is {value!r}; a list is needed, e.g. [1, 5].")
+            raise ConfigError(f"{place} is {shown(value)}; a list is needed, e.g. [1, 5].")
         return tuple(_convert(item, arguments[0], f"{place}[{i}]") for i, item in enumerate(value))
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):
+    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         # YAML reads 1e-3 as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError, OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+        raise ConfigError(f"{place} is {shown(value)}; a finite number is needed.")
+    if hint is int and type(value) is int and abs(value) > LARGEST:
+        raise ConfigError(f"{place} is {shown(value)}; whole numbers go up to {LARGEST}.")
+    if hint is str and isinstance(value, str) and not is_text(value):
+        raise ConfigError(f"{place} is {shown(value)}, which no file can hold as text.")
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    raise ConfigError(f"{place} is {value!r}; a value of type {hint.__name__} is needed.")
+    raise ConfigError(f"{place} is {shown(value)}; a value of type {hint.__name__} is needed.")
+
+
+def is_text(value: str) -> bool:
+    """Whether a text can be written as UTF-8 and named to the operating system."""
+    return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _plain(value: Any) -> Any:

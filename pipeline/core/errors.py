@@ -1,7 +1,21 @@
 """Errors a user can act on. Each message says what was given, what is allowed and what to do."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+from typing import Any
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: shortened, whatever it holds."""
+    try:
+        return _SHORT.repr(value)
+    # Python refuses to write numbers of thousands of digits
+    except ValueError:
+        return f"a {type(value).__name__} with a number of thousands of digits"
 
 
 class PipelineError(Exception):
@@ -16,8 +30,8 @@ class UnknownNameError(ConfigError):
     """A name that no registry entry, stage, data set, budget or key carries."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = ""):
-        known = sorted(known)
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+        known, name = sorted(known), name if isinstance(name, str) else shown(name)
+        near = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.6)
         meant = f" Did you mean '{near[0]}'?" if near else ""
         listed = ", ".join(known) if known else "none"
         super().__init__(f"Unknown {kind} '{name}'.{meant} Known: {listed}.{' ' + hint if hint else ''}")

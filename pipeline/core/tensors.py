@@ -29,5 +29,5 @@ def read_tensors(path: PathLike, stage: str) -> dict[str, Any]:
         return load_file(path)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. Run the {stage} stage (see `snakemake -n {path}`).") from None
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, LookupError, TypeError, OverflowError, RuntimeError) as error:
         raise ArtifactError(f"{path} is damaged ({error}). Delete it and run the {stage} stage again.") from None

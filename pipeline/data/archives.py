@@ -2,30 +2,57 @@
 
 The raw archive of a data set is a plain tar of its sources, and a source is often a tar or zip of images. A `Blob` is a
 stretch of bytes on the disk, so that many processes can read single images without unpacking anything.
+
+Archives come from the internet. No name in one ever becomes a path on the disk; names that lead out of the archive,
+links, devices and whatever else is no file or folder are errors all the same, because someone else may unpack it. What
+an archive may grow to is limited by its own size.
 """
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import pathlib
-import shutil
+import re
+import stat
 import struct
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 
-from pipeline.core.artifacts import PathLike, explained_write_errors
+from pipeline.core.artifacts import PathLike, explained_write_errors, open_array
 from pipeline.core.errors import ArtifactError, DataError
 
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz"}
-DEFLATE = 8
+OPENERS = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+
+MOST_FILES = 5_000_000
+MOST_BYTES = 2**41
+MOST_RATIO, FREE_BYTES = 200, 2**26
+"""Limits of one archive: files, bytes once unpacked, and how many times its own size these may be. Images and arrays
+shrink to a tenth at best; archives that unpack to no more than FREE_BYTES may be of any ratio."""
+
+BLOCK = 2**20
+DAMAGES = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError, LookupError,
+    OverflowError, MemoryError, RecursionError, NotImplementedError, RuntimeError,
+)  # fmt: skip
+"""What the standard library raises for damaged archives; also OSError, where no disk or network is at fault."""
+
+LEADS_OUT = re.compile(r"^[/\\]|^[A-Za-z]:[/\\]|(^|[/\\])\.\.($|[/\\])|\0")
+
+
+class UnsafeArchiveError(DataError):
+    """An archive that holds what no archive of images holds, or that unpacks to far more than it is."""
 
 
 @dataclass(frozen=True)
@@ -46,30 +73,38 @@ class Blob:
         if len(content) != self.size:
             raise DataError(f"{self.path} ends too early; it is truncated.")
         if self.deflated:
-            try:
-                content = zlib.decompress(content, -zlib.MAX_WBITS)
-            except zlib.error as error:
-                raise DataError(f"compressed data are damaged ({error})") from None
+            content = b"".join(self._inflated([content]))
         if self.crc is not None and zlib.crc32(content) != self.crc:
             raise DataError("the checksum inside the archive does not match")
         return content
 
+    def _inflated(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The bytes of deflated pieces, a few at a time and never more than announced. Raises DataError."""
+        inflate, left = zlib.decompressobj(-zlib.MAX_WBITS), self.n_bytes
+        for piece in pieces:
+            while piece and not inflate.eof:
+                try:
+                    found = inflate.decompress(piece, min(BLOCK, left + 1))
+                except zlib.error as error:
+                    raise DataError(f"compressed data are damaged ({error})") from None
+                piece, left = inflate.unconsumed_tail, left - len(found)
+                if left < 0:
+                    raise DataError(f"it unpacks to more than the {self.n_bytes} bytes that the archive announces")
+                yield found
+        if left or not inflate.eof:
+            raise DataError("compressed data end too early")
+
     def copy_to(self, path: PathLike) -> None:
         """Write the inflated bytes to a file, a piece at a time. Raises DataError like `read`."""
-        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         seen, crc = 0, 0
         window = _Window(self.path, self.offset, self.size)
         with explained_write_errors(path), open(path, "wb") as file, window as stored:
-            while piece := stored.read(2**20):
+            pieces = iter(lambda: stored.read(BLOCK), b"")
+            for piece in self._inflated(pieces) if self.deflated else pieces:
                 seen += len(piece)
-                try:
-                    piece = inflate.decompress(piece) if self.deflated else piece
-                except zlib.error as error:
-                    raise DataError(f"compressed data are damaged ({error})") from None
                 crc = zlib.crc32(piece, crc)
                 file.write(piece)
-            file.write(inflate.flush() if self.deflated else b"")
-        if seen != self.size or self.crc not in (None, crc):
+        if seen != (self.n_bytes if self.deflated else self.size) or self.crc not in (None, crc):
             raise DataError("it is truncated, or the checksum inside the archive does not match")
 
     def open(self) -> io.BufferedIOBase:
@@ -93,7 +128,10 @@ class _Window(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if at < 0:
+            raise ValueError("a place before its beginning")
+        self._at = at
         return self._at
 
     def readinto(self, buffer) -> int:
@@ -174,11 +212,18 @@ class Tree(Mapping):
                 blobs = _index_zip(blob)
             else:
                 blobs = _index_tar(blob)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile, struct.error) as error:
-            remedy = "Mend it and run the same command again." if own else "Fetch it again."
-            raise DataError(
-                f"{what} cannot be read as an archive ({error}); it is damaged or truncated. {remedy}"
-            ) from None
+            require_harmless(blobs, blob.size)
+        except UnsafeArchiveError as error:
+            raise UnsafeArchiveError(f"{what} {error}. Do not use it; get it from a source that you trust.") from None
+        except DataError as error:
+            raise _damaged(what, error, own) from None
+        except OSError as error:
+            # a file of the disk that cannot be read has a number
+            if error.errno is not None:
+                raise
+            raise _damaged(what, error, own) from None
+        except DAMAGES as error:
+            raise _damaged(what, error, own) from None
         return Tree(blobs, what, self._scratch)
 
     def read(self, name: str) -> bytes:
@@ -197,8 +242,8 @@ class Tree(Mapping):
         path = self._scratch_file()
         try:
             self[name].copy_to(path)
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (DataError, ValueError, EOFError) as error:
+            return open_array(path)
+        except (DataError, ValueError) as error:
             raise DataError(f"{self.what}/{name} is no array that can be read: {error}") from None
 
     def _scratch_file(self, suffix: str = "") -> str:
@@ -209,27 +254,84 @@ class Tree(Mapping):
         return path
 
     def _unpacked(self, blob: Blob, packing: str) -> Blob:
-        import bz2
-        import lzma
-
-        opener = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}[packing]
         path = self._scratch_file(".tar")
-        with explained_write_errors(path), blob.open() as stored, opener(stored) as content:
-            try:
-                with open(path, "wb") as file:
-                    shutil.copyfileobj(content, file, 2**20)
-            except lzma.LZMAError as error:
-                raise EOFError(str(error)) from None
+        with explained_write_errors(path), blob.open() as stored, OPENERS[packing](stored) as content:
+            pieces = _bounded(content, blob.size)
+            with open(path, "wb") as file:
+                file.writelines(pieces)
         return Blob(path, 0, os.path.getsize(path))
 
 
+def unpacked(content: bytes, packing: str, what: str) -> bytes:
+    """What one compressed file holds; `packing` is a value of COMPRESSED.
+
+    Raises DataError when it is damaged or truncated, UnsafeArchiveError when it is far more than the file.
+    """
+    try:
+        with OPENERS[packing](io.BytesIO(content)) as file:
+            return b"".join(_bounded(file, len(content)))
+    except UnsafeArchiveError as error:
+        raise UnsafeArchiveError(f"{what} {error}. Do not use it; get it from a source that you trust.") from None
+    except (*DAMAGES, OSError) as error:
+        raise DataError(f"{what} cannot be unpacked ({error}); it is damaged or truncated. Fetch it again.") from None
+
+
+def _damaged(what: str, error: Exception, own: str | None) -> DataError:
+    remedy = "Mend it and run the same command again." if own else "Fetch it again."
+    return DataError(f"{what} cannot be read as an archive ({error}); it is damaged or truncated. {remedy}")
+
+
+def _bounded(content: IO[bytes], packed: int) -> Iterator[bytes]:
+    """Pieces of an unpacked file whose packed size is known. Raises UnsafeArchiveError when they are too many."""
+    seen = 0
+    while piece := content.read(BLOCK):
+        seen += len(piece)
+        require_size(seen, packed)
+        yield piece
+
+
+def require_size(n_bytes: int, packed: int) -> None:
+    """Raises UnsafeArchiveError when `packed` bytes must not unpack to `n_bytes`."""
+    most = min(MOST_BYTES, max(FREE_BYTES, MOST_RATIO * packed))
+    if n_bytes > most:
+        raise UnsafeArchiveError(
+            f"unpacks to more than {most / 2**20:.0f} MiB, though it has only {packed / 2**20:.2f} MiB; images do not "
+            "shrink like that"
+        )
+
+
+def require_harmless(blobs: Mapping[str, Blob], packed: int) -> None:
+    """Raises UnsafeArchiveError for too many files or bytes, and for names that lead out of the archive."""
+    for name in blobs:
+        if LEADS_OUT.search(name):
+            raise UnsafeArchiveError(f"holds a file called {name!r}, a name that leads out of the archive")
+    require_size(sum(blob.n_bytes if blob.deflated else blob.size for blob in blobs.values()), packed)
+
+
+def _require_count(found: Mapping[str, Blob]) -> None:
+    if len(found) > MOST_FILES:
+        raise UnsafeArchiveError(f"holds more than {MOST_FILES:,} files")
+
+
 def _index_tar(blob: Blob) -> dict[str, Blob]:
+    found: dict[str, Blob] = {}
     with blob.open() as file, tarfile.open(fileobj=file, mode="r:") as archive:
-        found = {
-            member.name.removeprefix("./"): Blob(blob.path, blob.offset + member.offset_data, member.size)
-            for member in archive
-            if member.isreg()
-        }
+        last = -1
+        for member in archive:
+            # the standard library follows a negative size backwards, without end
+            if member.offset <= last or member.size < 0 or member.offset_data + member.size > blob.size:
+                raise tarfile.TarError("its files lie over each other")
+            last = member.offset
+            name = member.name.removeprefix("./")
+            if member.isdir():
+                continue
+            if member.islnk() and member.linkname.removeprefix("./") in found:
+                found[name] = found[member.linkname.removeprefix("./")]
+            elif not member.isreg() or member.issparse():
+                raise UnsafeArchiveError(f"holds {member.name!r}, which is {_special(member)} and no file")
+            else:
+                found[name] = Blob(blob.path, blob.offset + member.offset_data, member.size)
+            _require_count(found)
         # an archive that is cut between two files looks whole but for the empty block at its end
         file.seek(archive.offset)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -237,12 +339,21 @@ def _index_tar(blob: Blob) -> dict[str, Blob]:
     return found
 
 
+def _special(member: tarfile.TarInfo) -> str:
+    if member.issym() or member.islnk():
+        return f"a link to {member.linkname!r}"
+    return "a sparse file" if member.issparse() else "a device, a pipe or something unknown"
+
+
 def _index_zip(blob: Blob) -> dict[str, Blob]:
     found = {}
     with blob.open() as file, zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
+            mode = member.external_attr >> 16
             if member.is_dir():
                 continue
+            if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+                raise UnsafeArchiveError(f"holds {member.filename!r}, which is a link or a device and no file")
             if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise zipfile.BadZipFile(f"'{member.filename}' is encrypted or compressed in an unusual way")
             file.seek(member.header_offset + 26)
@@ -255,4 +366,9 @@ def _index_zip(blob: Blob) -> dict[str, Blob]:
                 n_bytes=member.file_size,
                 crc=member.CRC,
             )
+            _require_count(found)
+    places = sorted((one.offset, one.offset + one.size) for one in found.values())
+    ends = [*(start for start, _ in places[1:]), blob.offset + blob.size]
+    if any(stop > limit for (_, stop), limit in zip(places, ends, strict=False)):
+        raise UnsafeArchiveError("holds files that lie over each other")
     return found

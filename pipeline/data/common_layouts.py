@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -10,14 +11,23 @@ from pipeline.core.errors import DataError
 from pipeline.data.archives import Blob, Tree
 from pipeline.data.base import Record
 
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
 def image_files(tree: Tree) -> Iterator[tuple[str, Blob]]:
-    """(name, blob) of the image files of a tree, hidden ones and the like left out, sorted by name."""
+    """(name, blob) of the image files of a tree, hidden ones and the like left out, sorted by name.
+
+    Raises DataError for names with control characters, which would be obeyed where they are shown.
+    """
     for name in sorted(tree):
         parts = name.split("/")
         if name.lower().endswith(IMAGE_SUFFIXES) and not any(part.startswith((".", "__MACOSX")) for part in parts):
+            if UNPRINTABLE.search(name):
+                raise DataError(
+                    f"{tree.what} holds an image called {name!r}. A name must be text without control characters and "
+                    "ends of lines: rename the file or the folder it lies in and run the same command again."
+                )
             yield name, tree[name]
 
 

@@ -6,8 +6,6 @@ Three files: `tasks.json` (the classes of each task), `triples.csv` (a row per a
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import pathlib
 from collections import Counter, defaultdict
@@ -15,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.artifacts import PathLike, digest, read_json, sha256
+from pipeline.core.artifacts import PathLike, csv_rows, digest, read_json, sha256
 from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError
 from pipeline.core.types import SPLITS
 
@@ -132,7 +130,7 @@ def triples_digest(rows: Sequence[Mapping[str, Any]]) -> str:
 def read_tasks(path: PathLike) -> list[Task]:
     """The tasks of tasks.json. Raises ArtifactError when the file is missing or damaged."""
     try:
-        tasks = [Task(int(one["id"]), str(one["split"]), tuple(one["classes"])) for one in read_json(path)["tasks"]]
+        tasks = [_task(one) for one in read_json(path)["tasks"]]
     except (KeyError, TypeError, ValueError):
         raise ArtifactError(f"{path} holds no list of tasks. {_again(path)}") from None
     if [task.id for task in tasks] != list(range(len(tasks))):
@@ -152,24 +150,27 @@ def read_tasks(path: PathLike) -> list[Task]:
     return tasks
 
 
+def _task(content: Mapping[str, Any]) -> Task:
+    id, split, classes = content["id"], content["split"], content["classes"]
+    if type(id) is not int or not isinstance(split, str) or not isinstance(classes, list):
+        raise ValueError("a task of another form")
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise ValueError("a task without classes, or with others than names")
+    return Task(id, split, tuple(classes))
+
+
 def read_rows(path: PathLike) -> list[dict[str, str]]:
     """The rows of triples.csv, all as text. Raises ArtifactError when the file is missing or damaged."""
     try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
+        text = pathlib.Path(path).read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. {_again(path, 'Run')}") from None
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{path} is damaged ({error}). {_again(path)}") from None
-    reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise ArtifactError(
-            f"{path} has the columns {', '.join(reader.fieldnames or ['none'])}; a table of triples has "
-            f"{', '.join(COLUMNS)}. {_again(path)}"
-        )
-    rows = list(reader)
-    for line, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise ArtifactError(f"{path}, line {line}: the line is cut or has too many fields. {_again(path)}")
+    try:
+        rows = csv_rows(text, COLUMNS)
+    except ValueError as error:
+        raise ArtifactError(f"{path} is no table of triples: {error}. {_again(path)}") from None
     twice = [key for key, count in Counter((row["task"], row["genotype"]) for row in rows).items() if count > 1]
     if twice:
         raise ArtifactError(f"{path} has {twice[0][1]} on task {twice[0][0]} more than once. {_again(path)}")

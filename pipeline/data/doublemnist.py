@@ -7,7 +7,6 @@ what is guaranteed about digits that appear in several images.
 
 from __future__ import annotations
 
-import gzip
 import io
 from collections.abc import Iterator
 
@@ -17,7 +16,7 @@ from pipeline.core.errors import DataError
 from pipeline.core.rng import numpy_stream
 from pipeline.core.types import SPLITS
 from pipeline.data import DATASETS
-from pipeline.data.archives import Tree
+from pipeline.data.archives import Tree, unpacked
 from pipeline.data.base import Dataset, Layout, Record, Source, read_split
 
 DIGITS = Source(
@@ -65,7 +64,7 @@ class DoubleMnist(Dataset):
 def read_digits(raw: Tree) -> np.ndarray:
     """The digit images, uint8 (5000 28 28), 500 of each digit in order of the digits. Raises DataError."""
     try:
-        text = gzip.decompress(raw.read(DIGITS.name)).decode("ascii")
+        text = unpacked(raw.read(DIGITS.name), "gzip", DIGITS.name).decode("ascii")
         table = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.int64, ndmin=2)
         expected = np.repeat(np.arange(10), N_DIGITS)
         if table.shape != (len(expected), DIGIT * DIGIT + 1) or (table[:, -1] != expected).any():

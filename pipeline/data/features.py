@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.core.artifacts import PathLike, digest, read_json, sha256
+from pipeline.core.artifacts import PathLike, digest, open_array, read_json, sha256
 from pipeline.core.errors import ArtifactError, DataError
 from pipeline.core.types import FEW_SHOT
 from pipeline.data.prepared import PreparedSet
@@ -175,8 +175,8 @@ def _again(what: str, path: PathLike) -> ArtifactError:
 
 def _open_array(path: PathLike) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return open_array(path)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. Run the features stage (see `snakemake -n {path}`).") from None
-    except (ValueError, EOFError, OSError) as error:
+    except ValueError as error:
         raise _again(f"{path} is damaged ({error}).", path) from None

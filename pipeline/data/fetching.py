@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.artifacts import PathLike, to_json, writing
+from pipeline.core.config import is_text
 from pipeline.core.errors import ConfigError, DataError, DiskFullError, DownloadError
 from pipeline.core.progress import say, track
 
@@ -84,7 +85,7 @@ class Mirror:
     """A local folder of archives, laid out like the sources, with a SHA256SUMS file that vouches for them."""
 
     def __init__(self, folder: PathLike):
-        self.folder = pathlib.Path(folder).expanduser()
+        self.folder = expanded(folder, "The local mirror")
         if not self.folder.is_dir():
             raise DataError(
                 f"The local mirror {self.folder} is not a folder. Correct data.mirror in params.yaml, "
@@ -97,7 +98,7 @@ class Mirror:
         if not path.exists():
             return {}
         sums = {}
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="backslashreplace").splitlines(), 1):
             if not line.strip():
                 continue
             value, *name = line.split(maxsplit=1)
@@ -179,7 +180,7 @@ def _own_file(source, mirror: Mirror | None) -> Found:
     """The user's own folder or archive, which nobody has to vouch for."""
     if not source.path:
         raise ConfigError("A folder under data.folders needs a path, e.g. {path: /pictures/birds}.")
-    path = pathlib.Path(source.path).expanduser()
+    path = expanded(source.path, "A folder under data.folders")
     if not path.exists() and mirror is not None and not path.is_absolute():
         path = mirror.folder / source.path
     if path.is_dir():
@@ -190,6 +191,14 @@ def _own_file(source, mirror: Mirror | None) -> Found:
     if path.is_file():
         return Found(source, path, path.name, "user", False, checksums(path)["sha256"])
     raise DataError(f"{path} does not exist. Correct `path` of this folder under data.folders in params.yaml.")
+
+
+def expanded(path: PathLike, what: str) -> pathlib.Path:
+    """A path with `~` and `~name` resolved. Raises ConfigError, naming the place, when there is no such account."""
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{what} is {str(path)!r}: {error} Write the path out.") from None
 
 
 def _packaged(source) -> Found | None:
@@ -255,8 +264,17 @@ def folder_files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
         for name in names:
             if not name.startswith("."):
                 path = pathlib.Path(parent, name)
+                _require_file(path)
                 found.append((path.relative_to(folder).as_posix(), path))
     return iter(sorted(found))
+
+
+def _require_file(path: pathlib.Path) -> None:
+    """Raises DataError for what lies in a folder and cannot be read to its end, or has a name that is no text."""
+    if not path.is_file():
+        raise DataError(f"{str(path)!r} is no file but a link to nothing, a pipe or a device. Take it out.")
+    if not is_text(str(path)):
+        raise DataError(f"{str(path)!r}: the name is not UTF-8. Rename the file or the folder it lies in.")
 
 
 def _refused(error: OSError) -> None:

@@ -9,8 +9,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.core.errors import DataError
 
-# what Pillow raises for files that are no image, are cut short or damaged
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""What a file may be, whatever its name says: Pillow hands some other kinds, PostScript for one, to other programs."""
+
 SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -31,7 +32,8 @@ def decode(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
     except UnidentifiedImageError:
         # its own message names an object in memory
         raise DataError("no image of a known format") from None
-    except UNREADABLE as error:
+    # a damaged file fails in any way inside Pillow, and its own errors cover few of them
+    except Exception as error:
         raise DataError(f"{type(error).__name__}: {error}") from None
     return np.asarray(image).reshape(size, size, channels)
 
@@ -46,11 +48,13 @@ def difference_hash(image: np.ndarray) -> int:
 def _from_pixels(pixels: np.ndarray) -> Image.Image:
     if pixels.dtype != np.uint8:
         raise ValueError(f"pixels of type {pixels.dtype}; 0..255 as uint8 is needed")
+    if pixels.ndim not in (2, 3) or pixels.size == 0 or pixels.shape[2:] not in ((), (1,), (3,), (4,)):
+        raise ValueError(f"pixels of shape {pixels.shape}; rows and columns of 1, 3 or 4 channels are needed")
     return Image.fromarray(pixels.squeeze(-1) if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels)
 
 
 def _from_file(content: bytes, size: int) -> Image.Image:
-    image = Image.open(io.BytesIO(content))
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
     # JPEG decoders can skip detail that a miniature would not show anyway
     image.draft(None, (4 * size, 4 * size))
     image.load()

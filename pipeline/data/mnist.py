@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,7 +11,7 @@ import numpy as np
 from pipeline.core.errors import DataError
 from pipeline.core.types import CLASSIFICATION
 from pipeline.data import DATASETS
-from pipeline.data.archives import Tree
+from pipeline.data.archives import Tree, unpacked
 from pipeline.data.base import Dataset, Layout, Record, Source
 from pipeline.data.common_layouts import require_all
 
@@ -74,10 +72,7 @@ def read_idx(content: bytes, what: str, n_axes: int) -> np.ndarray:
 
     Raises DataError when it is damaged, or holds another type or number of axes.
     """
-    try:
-        plain = gzip.decompress(content)
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{what} cannot be unpacked ({error}); it is damaged or truncated. Fetch it again.") from None
+    plain = unpacked(content, "gzip", what)
     start = 4 + 4 * n_axes
     if plain[:4] != bytes((0, 0, UNSIGNED_BYTES, n_axes)) or len(plain) < start:
         raise DataError(f"{what} is no idx file of bytes with {n_axes} axes. Fetch it again.")

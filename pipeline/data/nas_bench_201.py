@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline.core.errors import DataError
 from pipeline.data.accuracy_tables import N_EPOCHS, canonical_name, column_name, read_compact_csv, read_rows
-from pipeline.data.archives import Tree
+from pipeline.data.archives import MOST_RATIO, Tree, unpacked
 from pipeline.data.base import Layout, Source, content_of
 from pipeline.data.fetching import Found
 from pipeline.data.pickles import read_pickle, read_pickle_file, read_torch_file
@@ -114,10 +114,8 @@ def from_archive(found: Found, scratch: str) -> Columns:
     tree = content_of(Tree.holding(found.path, found.name, scratch), ARCHIVE)
 
     def read(name: str) -> Any:
-        try:
-            return read_pickle(bz2.decompress(tree.read(name)), f"{tree.what}/{name}")
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{tree.what}/{name} cannot be unpacked ({error}). Fetch it again.") from None
+        what = f"{tree.what}/{name}"
+        return read_pickle(unpacked(tree.read(name), "bzip2", what), what)
 
     texts = _texts(read("meta.pickle.pbz2"), found)
     return _gathered(texts, (read(f"{index:06d}.pickle.pbz2") for index in range(len(texts))), NATS_KEYS, found)
@@ -126,7 +124,8 @@ def from_archive(found: Found, scratch: str) -> Columns:
 def from_nats_file(found: Found, scratch: str) -> Columns:
     """One pickle packed by bzip2; it is read as a whole."""
     with bz2.open(found.path) as file:
-        return _whole(read_pickle_file(file, str(found.path)), NATS_KEYS, found)
+        packed = found.path.stat().st_size
+        return _whole(read_pickle_file(file, str(found.path), MOST_RATIO * packed), NATS_KEYS, found)
 
 
 def from_torch_file(found: Found, scratch: str) -> Columns:

@@ -7,8 +7,7 @@ is its place in that order; in a classification set the splits have the same cla
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core.artifacts import PathLike, read_json, sha256
+from pipeline.core.artifacts import PathLike, csv_rows, open_array, read_json, sha256
 from pipeline.core.errors import ArtifactError, DataError, UnknownNameError
 from pipeline.core.types import CLASSIFICATION, FEW_SHOT, KINDS
 
@@ -68,6 +67,7 @@ class PreparedSet:
             ArtifactError: a file is missing, damaged or does not belong to the others.
         """
         facts = read_json(manifest)
+        _check_manifest(facts, manifest)
         array = _open_images(images, facts)
         if verify and sha256(images) != facts["images_sha256"]:
             raise _stranger(images, manifest)
@@ -152,10 +152,10 @@ def _stranger(path: PathLike, manifest: PathLike) -> ArtifactError:
 
 def _open_images(path: PathLike, facts: dict[str, Any]) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = open_array(path)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. Run the prepare stage (see `snakemake -n {path}`).") from None
-    except (ValueError, EOFError, OSError) as error:
+    except ValueError as error:
         raise ArtifactError(f"{path} is damaged ({error}). Delete it and run the prepare stage again.") from None
     size = facts["image_size"]
     if array.dtype != np.uint8 or array.shape != (facts["n_images"], size, size, facts["channels"]):
@@ -166,14 +166,65 @@ def _open_images(path: PathLike, facts: dict[str, Any]) -> np.ndarray:
     return array
 
 
+def _check_manifest(facts: Any, path: PathLike) -> None:
+    """Raises ArtifactError unless a manifest holds what a prepared set is made of."""
+    try:
+        kind = KINDS[facts.get("kind", FEW_SHOT)]
+        texts = [facts[name] for name in ("dataset", "title", "digest", "images_sha256", "index_sha256")]
+        counts = [facts[name] for name in ("image_size", "n_images", "channels")]
+        classes = [facts["classes"][split] for split in kind.splits if split in facts["classes"]]
+        sound = (
+            all(isinstance(text, str) for text in texts)
+            and all(type(count) is int and count > 0 for count in counts)
+            and set(facts["classes"]) <= set(kind.splits)
+            and all(split in facts["classes"] for split in kind.splits if split not in kind.optional)
+            and all(isinstance(names, list) and len(set(names)) == len(names) > 0 for names in classes)
+            and all(isinstance(name, str) for names in classes for name in names)
+            and all(_per_channel(facts[name]) for name in ("mean", "std"))
+            and min(facts["std"]) > 0
+        )
+    except (AttributeError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise ArtifactError(
+            f"{path} is no manifest of a prepared set. Delete it and run the prepare stage (see `snakemake -n {path}`)."
+        )
+
+
+def _per_channel(values: Any) -> bool:
+    numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+    return numbers and len(values) == 3 and all(math.isfinite(value) for value in values)
+
+
 def _read_index(path: PathLike, manifest: PathLike, facts: dict[str, Any]) -> list[dict[str, str]]:
     try:
         if sha256(path) != facts["index_sha256"]:
             raise _stranger(path, manifest)
-        text = pathlib.Path(path).read_text(encoding="utf-8")
+        # as it was written: names may hold ends of lines
+        rows = csv_rows(pathlib.Path(path).read_bytes().decode("utf-8"), INDEX_COLUMNS)
+        _check_rows(rows, facts)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. Run the prepare stage (see `snakemake -n {path}`).") from None
-    return list(csv.DictReader(io.StringIO(text)))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged: {error}. Delete it and run the prepare stage again.") from None
+    return rows
+
+
+def _check_rows(rows: Sequence[Mapping[str, str]], facts: Mapping[str, Any]) -> None:
+    """Raises ValueError unless the index has a row per image, in the order of the manifest's splits and classes."""
+    if len(rows) != facts["n_images"]:
+        raise ValueError(f"it has {len(rows)} rows for {facts['n_images']} images")
+    splits = KINDS[facts.get("kind", FEW_SHOT)].splits
+    order = [(split, name) for split in splits for name in facts["classes"].get(split, ())]
+    places = {group: place for place, group in enumerate(order)}
+    last = 0
+    for line, row in enumerate(rows, start=2):
+        place = places.get((row["split"], row["class"]))
+        if row["image"] != str(line - 2) or place is None or place < last:
+            raise ValueError(f"row {line} is not of an image of its place, split and class")
+        last = place
+        if not row["fold"].isascii() or not row["fold"].isdigit():
+            raise ValueError(f"row {line} has the fold {row['fold']!r}")
 
 
 def require_images(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import pickle
 import re
 from collections.abc import Collection
 from typing import Any
@@ -74,7 +73,10 @@ def read_weights(path: PathLike) -> dict[str, Any]:
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, pickle.UnpicklingError) as error:
+    except FileNotFoundError:
+        raise
+    # a damaged file fails in any way inside the reader
+    except Exception as error:
         reason = " ".join(str(error).split(". ")[0].split())
         raise DataError(
             f"{path} cannot be read as a file of weights ({reason}). Put the published file there."

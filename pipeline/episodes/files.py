@@ -1,13 +1,13 @@
 """Stored episodes: a table with a row per episode, so that every method is tested on the same tasks."""
 
 import csv
-import io
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.core.artifacts import PathLike, writing
+from pipeline.core.artifacts import PathLike, csv_rows, writing
 from pipeline.core.errors import ArtifactError
 from pipeline.core.types import Episode
 from pipeline.data.prepared import PreparedSet
@@ -32,30 +32,38 @@ def write(path: PathLike, episodes: Mapping[int, Sequence[Episode]]) -> None:
 def read(path: PathLike) -> dict[int, list[Episode]]:
     """Episodes of each k_shot, in the order they were written. Raises ArtifactError when missing or damaged."""
     try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
-        rows = list(csv.reader(io.StringIO(text)))
-        if not rows or tuple(rows[0]) != COLUMNS:
-            raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+        rows = csv_rows(pathlib.Path(path).read_bytes().decode("utf-8"), COLUMNS)
+        if not rows:
+            raise ValueError("it holds no episode")
         found: dict[int, list[Episode]] = {}
-        for row in rows[1:]:
+        for row in rows:
             k_shot, episode = _parse(row)
-            found.setdefault(k_shot, []).append(episode)
+            of_one_shot = found.setdefault(k_shot, [])
+            if row["episode"] != str(len(of_one_shot)):
+                raise ValueError(f"episode {len(of_one_shot)} of {k_shot} shots is missing; {row['episode']} was found")
+            of_one_shot.append(episode)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. Run the episodes stage (see `snakemake -n {path}`).") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, OverflowError) as error:
         raise ArtifactError(f"{path} is damaged: {error}. Delete it and run the episodes stage again.") from None
     return found
 
 
-def _parse(row: list[str]) -> tuple[int, Episode]:
-    if len(row) != len(COLUMNS):
-        raise ValueError(f"a row has {len(row)} fields")
-    classes, support, query = (np.array(field.split(), dtype=np.int64) for field in row[2:])
-    n_way, k_shot = len(classes), int(row[0])
+def _parse(row: Mapping[str, str]) -> tuple[int, Episode]:
+    classes, support, query = (_numbers(row[name]) for name in ("classes", "support", "query"))
+    n_way, k_shot = len(classes), int(row["k_shot"])
+    if not n_way or len(set(classes.tolist())) < n_way:
+        raise ValueError(f"episode {row['episode']} names a class twice, or none")
     episode = Episode(classes=classes, support=support.reshape(n_way, -1), query=query.reshape(n_way, -1))
-    if episode.k_shot != k_shot:
-        raise ValueError(f"episode {row[1]} has {episode.k_shot} support images per class instead of {k_shot}")
+    if episode.k_shot != k_shot or not k_shot or not episode.n_query:
+        raise ValueError(f"episode {row['episode']} has {episode.k_shot} support images per class instead of {k_shot}")
     return k_shot, episode
+
+
+def _numbers(text: str) -> np.ndarray:
+    if not re.fullmatch(r"[0-9]+( [0-9]+)*", text):
+        raise ValueError(f"{text[:40]!r} is no list of numbers")
+    return np.array(text.split(" "), dtype=np.int64)
 
 
 def check(episodes: Mapping[int, Sequence[Episode]], prepared: PreparedSet, path: PathLike) -> None:

@@ -32,6 +32,20 @@ STYLE += ".fig .dot{fill-opacity:.45}.fig .thin{stroke-opacity:.4}.fig .ring{fil
 STYLE += ".fig .diamond{fill:var(--paper);stroke:var(--ink)}"
 
 
+_TAGS = "svg|g|line|path|polyline|polygon|circle|rect|text|tspan|title"
+_ATTRIBUTES = (
+    "xmlns|class|viewBox|width|height|role|aria-label|transform|x|y|x1|x2|y1|y2|dy|d|points|cx|cy|r|rx|stroke-width|"
+    "stroke-dasharray|text-anchor|font-size"
+)
+_WRITTEN = re.compile(rf"""</?(?:{_TAGS})(?: (?:{_ATTRIBUTES})=(?:"[^"<>]*"|'[^'<>]*'))*/?>""")
+
+
+def is_drawing(text: str) -> bool:
+    """Whether a text is a drawing as `Svg.render` writes it: shapes and words, nothing that a browser would run."""
+    rest = _WRITTEN.sub("", text.strip().replace(f"<style>{STYLE}</style>", "", 1))
+    return text.startswith("<svg ") and not re.search("[<>]", rest)
+
+
 def number(value: float) -> str:
     """A coordinate: at most two decimals, no trailing zeros."""
     return f"{value:.2f}".rstrip("0").rstrip(".")

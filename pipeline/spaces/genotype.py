@@ -7,11 +7,12 @@ pairs a node.
 """
 
 import ast
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.errors import GenotypeError, UnknownNameError
+from pipeline.core.errors import GenotypeError, UnknownNameError, shown
 
 Pair = tuple[str, int]
 Node = tuple[Pair, ...]
@@ -70,14 +71,15 @@ def check_cell(nodes: Sequence[Node], name: str, *, operations: Sequence[str], n
             if operation not in operations:
                 raise UnknownNameError("operation", operation, operations, f"It stands at node {i + 2}, {name} cell.")
             if not 0 <= source < i + 2:
-                raise GenotypeError(f"{where} reads node {source}; it can read the nodes 0 to {i + 1}.")
+                raise GenotypeError(f"{where} reads node {shown(source)}; it can read the nodes 0 to {i + 1}.")
         if len({source for _, source in pairs}) != len(pairs):
             raise GenotypeError(f"{where} reads node {pairs[0][1]} twice; its inputs must differ.")
 
 
 def _read_fields(text: str) -> dict[str, Any]:
     try:
-        call = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings(action="ignore", category=SyntaxWarning):
+            call = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise GenotypeError(f"This is no genotype text: {_shorten(text)} ({error}). Expected {_EXAMPLE}.") from error
     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
@@ -94,7 +96,12 @@ def _read_fields(text: str) -> dict[str, Any]:
 def _literal(node: ast.expr, field: str) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
         bounds = [_literal(argument, field) for argument in node.args]
-        if len(bounds) == 2 and all(type(bound) is int for bound in bounds) and 0 <= bounds[1] - bounds[0] < 100:
+        if (
+            not node.keywords
+            and len(bounds) == 2
+            and all(type(bound) is int for bound in bounds)
+            and 0 <= bounds[1] - bounds[0] < 100
+        ):
             return list(range(*bounds))
         raise GenotypeError(f"{field} must be a list such as [2, 3, 4] or range(2, 5).")
     try:
@@ -105,13 +112,14 @@ def _literal(node: ast.expr, field: str) -> Any:
 
 def _nodes(value: Any, name: str) -> tuple[Node, ...]:
     if not isinstance(value, (list, tuple)):
-        raise GenotypeError(f"{name} is {value!r}; it must be a list with one list of pairs for each node.")
+        raise GenotypeError(f"{name} is {shown(value)}; it must be a list with one list of pairs for each node.")
     if value and all(_is_pair(item) for item in value):
         value = [value[i : i + INPUTS_PER_NODE] for i in range(0, len(value), INPUTS_PER_NODE)]
     for i, pairs in enumerate(value):
         if not isinstance(pairs, (list, tuple)) or not all(_is_pair(pair) for pair in pairs):
             raise GenotypeError(
-                f"Node {i + 2} of the {name} cell is {pairs!r}; it must be a list of pairs ('operation', input node)."
+                f"Node {i + 2} of the {name} cell is {shown(pairs)}; "
+                "it must be a list of pairs ('operation', input node)."
             )
     return tuple(tuple((operation, source) for operation, source in pairs) for pairs in value)
 
@@ -123,7 +131,9 @@ def _is_pair(value: Any) -> bool:
 def _check_concat(value: Any, name: str, n_nodes: int) -> None:
     expected = list(range(2, n_nodes + 2))
     if not isinstance(value, (list, tuple)) or list(value) != expected:
-        raise GenotypeError(f"{name}_concat is {value!r}; the cells of this space concatenate the nodes {expected}.")
+        raise GenotypeError(
+            f"{name}_concat is {shown(value)}; the cells of this space concatenate the nodes {expected}."
+        )
 
 
 def _shorten(text: str) -> str:

@@ -30,6 +30,7 @@ from pipeline.stages.settings import (
     learned,
     learned_pairs,
     references_of,
+    section_of,
 )
 from pipeline.stages.track import refresh
 
@@ -128,7 +129,7 @@ def with_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with `--config mirror=PATH` in its place under `data`."""
     config = {**config}
     if "mirror" in config:
-        config["data"] = {**(config.get("data") or {}), "mirror": config.pop("mirror")}
+        config["data"] = {**section_of(config, "data"), "mirror": config.pop("mirror")}
     return config
 
 
@@ -182,7 +183,7 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
         refresh()
     (datasets, methods), listed, of_learned = grid(config), classification(config), learned(config)
     of_adapted = adapted(config)
-    compute = config.get("compute") or {}
+    compute = section_of(config, "compute")
     threads = compute.get("threads")
     return Grid(
         datasets=datasets,

@@ -15,6 +15,7 @@ from pipeline.report.page import render
 from pipeline.report.parts import Entry
 from pipeline.report.ranking import shared_ranks
 from pipeline.report.schema import check_result
+from pipeline.report.svg import is_drawing
 from pipeline.report.tables import leaderboard, leagues, shots, stacked
 from pipeline.stages.compare import episode_table, mean_by_episode
 
@@ -62,11 +63,17 @@ def entry(
     files, artifacts = result["provenance"]["files"], result["artifacts"]
     for role in shown:
         check_hash(artifacts[role], files.get(artifacts[role]), row["result"], stage, role)
+    drawing = Path(artifacts["drawing"]).read_text(encoding="utf-8", errors="replace")
+    if not is_drawing(drawing):
+        raise ArtifactError(
+            f"{artifacts['drawing']} (the drawing of {row['result']}) holds other things than shapes and words, and is "
+            "not put on a page. Delete it and make the result anew."
+        )
     return Entry(
         result=result,
         path=row["result"],
         sha256=row["sha256"],
-        drawing=Path(artifacts["drawing"]).read_text(encoding="utf-8"),
+        drawing=drawing,
         trace=read_csv(artifacts["trace"]),
         curve=read_csv(artifacts["curve"]) if "curve" in shown else None,
     )

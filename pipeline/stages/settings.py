@@ -17,10 +17,10 @@ import yaml
 from pipeline import data, methods, spaces
 from pipeline.core.artifacts import digest, read_json, sha256
 from pipeline.core.code import PACKAGE, CodeIndex
-from pipeline.core.config import BUDGETS, build, resolve
-from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError
+from pipeline.core.config import BUDGETS, LARGEST, build, is_text, resolve
+from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError, shown
 from pipeline.core.types import CLASSIFICATION, FEW_SHOT, KINDS
-from pipeline.data.fetching import folder_sizes
+from pipeline.data.fetching import expanded, folder_sizes
 from pipeline.data.published_tables import TABLES
 from pipeline.data.settings import FetchConfig, PrepareConfig
 from pipeline.episodes.settings import EpisodesConfig
@@ -45,7 +45,8 @@ PARAMS = pathlib.Path("params.yaml")
 ROWS, LOOKUPS = pathlib.Path("results/rows"), pathlib.Path("results/lookups")
 CODE_CACHE = pathlib.Path("build/code.json")
 CONTROL = "random"
-DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
+MOST_THREADS = 4096
+DEVICES = r"auto|cpu|mps|cuda(:[0-9]{1,4})?"
 FOLDER_FAMILY = "image_folder"
 # options of a folder that are about one kind of data set
 ONLY_FOR = {FEW_SHOT: ("base", "validation", "novel"), CLASSIFICATION: ("test_fraction",)}
@@ -69,6 +70,8 @@ SECTIONS = {
     "adapt": AdaptConfig,
 }
 # sections with knobs for each method, and the attribute of a method that says which
+MOST_VALUES, MOST_LEVELS = 20_000, 50
+"""Of params.yaml; the file as it comes has some hundred values in five levels."""
 METHOD_SECTIONS = {"search": "Config", "supernet": "Supernet", "meta_learn": "Learning"}
 # stages that the budget reaches through their knobs alone, and stages that draw nothing
 WITHOUT_BUDGET = ("fetch", "prepare", "episodes", "table", "feature_net", "features")
@@ -113,22 +116,55 @@ def load(path: str | os.PathLike = PARAMS) -> dict[str, Any]:
         content = yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. Run from the project's folder, or restore it from git.") from None
-    except yaml.YAMLError as error:
+    # values such as 2001-99-99 or !!bool x get past the grammar and fail in the conversion
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is not YAML that a person wrote: it is nested too deeply.") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold sections of `key: value` lines.")
+    check_size(content, path)
     return content
+
+
+def check_size(content: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Raises ConfigError when aliases make a configuration endless, or far larger than its text."""
+    sizes: dict[int, int] = {}
+
+    def size(value: Any, depth: int) -> int:
+        if depth > MOST_LEVELS:
+            return MOST_VALUES + 1
+        if not isinstance(value, (dict, list, tuple, set)):
+            return 1
+        if id(value) not in sizes:
+            inner = [*value, *value.values()] if isinstance(value, dict) else value
+            sizes[id(value)] = 1 + sum(size(one, depth + 1) for one in inner)
+        return sizes[id(value)]
+
+    if size(content, 0) > MOST_VALUES:
+        raise ConfigError(
+            f"{path} holds more than {MOST_VALUES} values, or values within values without end. Write out its aliases "
+            "(&name and *name)."
+        )
+
+
+def section_of(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of params.yaml, empty where it is missing. Raises ConfigError unless it holds `key: value` lines."""
+    section = config.get(name)
+    if section is not None and not isinstance(section, Mapping):
+        raise ConfigError(f"{name} must be a section of `key: value` lines, not {shown(section)}.")
+    return section or {}
 
 
 def folders(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The user's own image folders: name -> options. Raises ConfigError for names that cannot be used."""
-    named = (config.get("data") or {}).get("folders") or {}
+    named = section_of(config, "data").get("folders") or {}
     if not isinstance(named, Mapping):
         raise ConfigError(
             "data.folders must map names to options, e.g. data.folders: {birds: {path: /pictures/birds}}."
         )
     for name, options in named.items():
-        if not re.fullmatch(r"[a-z][a-z0-9]*", str(name)):
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9]*", name):
             raise ConfigError(f"data.folders.{name}: a name is made of small letters and digits, letters first.")
         if name in (*data.names(), *BUDGETS, *KINDS):
             raise ConfigError(
@@ -280,14 +316,14 @@ def references_of(method: str) -> tuple[str, ...]:
 
 def lists(config: Mapping[str, Any], section: str, known: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """The lists of names in a section, each against the names it may hold. Raises ConfigError or UnknownNameError."""
-    content = config.get(section) or {}
+    content = section_of(config, section)
     for key in content:
         if key not in known:
             raise UnknownNameError(f"key in {section}:", key, known)
     found = {key: content.get(key) or [] for key in known}
     for key, names in found.items():
         if not isinstance(names, list):
-            raise ConfigError(f"{section}.{key} must be a list, not {names!r}.")
+            raise ConfigError(f"{section}.{key} must be a list, not {shown(names)}.")
         for name in names:
             if name not in known[key]:
                 raise UnknownNameError(f"name in {section}.{key}:", name, known[key], f"({section} in params.yaml)")
@@ -307,21 +343,26 @@ def check_top_level(config: Mapping[str, Any]) -> None:
             raise UnknownNameError("key in params.yaml:", key, TOP_LEVEL)
     if config.get("budget") not in BUDGETS:
         raise UnknownNameError("budget", config.get("budget"), BUDGETS)
-    if not isinstance(config.get("seed"), int) or isinstance(config["seed"], bool) or config["seed"] < 0:
-        raise ConfigError(f"seed is {config.get('seed')!r}; a whole number from 0 up is needed.")
+    if type(config.get("seed")) is not int or not 0 <= config["seed"] <= LARGEST:
+        raise ConfigError(f"seed is {shown(config.get('seed'))}; a whole number from 0 up is needed.")
     for section, keys in (("compute", ("device", "threads")), ("data", ("mirror", "folders"))):
-        for key in config.get(section) or {}:
+        for key in section_of(config, section):
             if key not in keys:
                 raise UnknownNameError(f"key in {section}:", key, keys)
-    device = (config.get("compute") or {}).get("device", "auto")
-    if not re.fullmatch(DEVICES, str(device)):
-        raise ConfigError(f"compute.device is {device!r}; allowed: auto, cpu, cuda, cuda:N (a number), mps.")
-    threads = (config.get("compute") or {}).get("threads", 0)
-    if not isinstance(threads, int) or threads < 0:
-        raise ConfigError(f"compute.threads is {threads!r}; a whole number is needed, 0 for all cores.")
+    device = section_of(config, "compute").get("device", "auto")
+    if not isinstance(device, str) or not re.fullmatch(DEVICES, device):
+        raise ConfigError(f"compute.device is {shown(device)}; allowed: auto, cpu, cuda, cuda:N (a number), mps.")
+    threads = section_of(config, "compute").get("threads", 0)
+    if type(threads) is not int or not 0 <= threads <= MOST_THREADS:
+        raise ConfigError(
+            f"compute.threads is {shown(threads)}; a whole number up to {MOST_THREADS} is needed, 0 for all cores."
+        )
+    mirror = section_of(config, "data").get("mirror")
+    if mirror is not None and not (isinstance(mirror, str) and is_text(mirror)):
+        raise ConfigError(f"data.mirror is {shown(mirror)}; the path of a folder is needed, or null.")
     nested = {section: ("method", list(with_section(section))) for section in METHOD_SECTIONS}
     for section, (what, names) in {**nested, "oracle": ("oracle", oracles.names())}.items():
-        for name in config.get(section) or {}:
+        for name in section_of(config, section):
             if name not in names:
                 raise UnknownNameError(f"{what} in {section}:", name, names)
 
@@ -335,10 +376,10 @@ def with_section(section: str) -> dict[str, type]:
 
 def machine_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Where bytes are found and what computes; kept out of the frozen files because it never says which bytes."""
-    compute, of_data = config.get("compute") or {}, config.get("data") or {}
+    compute, of_data = section_of(config, "compute"), section_of(config, "data")
     mirror = of_data.get("mirror")
     return {
-        "mirror": None if mirror is None else str(pathlib.Path(mirror).expanduser().absolute()),
+        "mirror": None if mirror is None else str(expanded(mirror, "data.mirror").absolute()),
         "device": str(compute.get("device", "auto")),
         "threads": compute.get("threads", 0),
     }
@@ -433,7 +474,7 @@ class Freezer:
 
         Where the folder is not at hand, as in a clone elsewhere, what was frozen before.
         """
-        path = pathlib.Path(options["path"]).expanduser()
+        path = expanded(options["path"], f"data.folders.{dataset}.path")
         if path.is_dir():
             return digest([[str(name), size] for name, size in folder_sizes(path)])
         if path.is_file():
@@ -502,7 +543,7 @@ class Freezer:
 
     def _of_method(self, section: str, method: str, dataset: str) -> dict:
         """The knobs of one method in a section of METHOD_SECTIONS."""
-        own = (self.config.get(section) or {}).get(method) or {}
+        own = section_of(self.config, section).get(method) or {}
         knobs = getattr(methods.get(method), METHOD_SECTIONS[section])
         return self._section(section, knobs, self._tags(dataset), own, f"{section}.{method}")
 
@@ -538,7 +579,7 @@ class Freezer:
         of_database = self._section("database", DatabaseConfig, self._tags(source))
         if of_database["space"] not in spaces.names():
             raise UnknownNameError("space in database.space:", of_database["space"], spaces.names())
-        given, tags = self.config.get("oracle") or {}, self._tags(source)
+        given, tags = section_of(self.config, "oracle"), self._tags(source)
         knobs = {
             name: self._section("oracle", oracles.get(name), tags, given.get(name) or {}, f"oracle.{name}")
             for name in oracles.names()

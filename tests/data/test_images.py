@@ -81,8 +81,11 @@ def test_arrays_are_taken_as_pixels():
         saved(Image.fromarray(picture("cut", side=64)))[:3000],
         saved(Image.new("F", (12, 12), 0.5), "TIFF"),
         np.zeros((4, 4, 3), dtype=np.float32),
+        np.zeros((4, 4, 2), dtype=np.uint8),
+        np.zeros((0, 4, 3), dtype=np.uint8),
+        saved(Image.fromarray(picture("odd", side=12))).replace(b"IHDR\x00\x00\x00", b"IHDR\x7f\xff\xff"),
     ],
-    ids=["empty", "text", "cut JPEG", "cut PNG", "floats", "float array"],
+    ids=["empty", "text", "cut JPEG", "cut PNG", "floats", "float array", "two channels", "no rows", "bomb"],
 )
 def test_what_cannot_be_read_is_an_error(content):
     with pytest.raises(DataError) as error:
@@ -94,3 +97,20 @@ def test_the_difference_hash_survives_a_change_of_brightness_but_not_of_content(
     smooth = np.asarray(Image.fromarray(picture("hash", side=6)).resize((32, 32))) // 2
     assert difference_hash(smooth) == difference_hash(smooth + 40)
     assert difference_hash(smooth) != difference_hash(smooth[:, ::-1].copy())
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "ICNS", "PCX", "TGA"])
+def test_only_the_usual_kinds_of_images_are_read_and_no_program_is_started(kind, tmp_path, monkeypatch):
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch '{tmp_path}/started'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    with pytest.raises(DataError, match="known format"):
+        decode(saved(Image.fromarray(picture("kind", side=16)), kind), 12, 3)
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "MPO"])
+def test_the_usual_kinds_of_images_are_read_whatever_their_name(kind):
+    assert decode(saved(Image.fromarray(picture("kind", side=16)), kind), 12, 3).shape == (12, 12, 3)
