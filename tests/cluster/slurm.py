@@ -19,6 +19,7 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 # srun looks here when it is started without SLURM's variables, as Snakemake's job steps are
 SYSTEM = pathlib.Path("/etc/slurm")
 POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
+OWNER = "owner.pid"
 
 SLURM_CONF = """\
 ClusterName=onenode
@@ -78,6 +79,7 @@ class Cluster:
         for name in ("spool", "state", "run", "log", "gpu"):
             (self.folder / name).mkdir(parents=True)
         self.folder.chmod(0o755)
+        (self.folder / OWNER).write_text(str(os.getpid()))
         for index in range(self.gpus):
             # twins of /dev/null: SLURM counts devices, and sets CUDA_VISIBLE_DEVICES, only for device files
             os.mknod(self.folder / f"gpu/nvidia{index}", 0o666 | 0o020000, os.makedev(1, 3))
@@ -105,13 +107,15 @@ class Cluster:
             time.sleep(0.2)
 
     def _link(self) -> None:
-        SYSTEM.mkdir(exist_ok=True)
         links = {SYSTEM / name: self.folder / name for name in ("slurm.conf", "gres.conf", "cgroup.conf")}
         for link in links:
-            # a link that leads nowhere is what a test that was killed left behind
+            if link.is_symlink():
+                end_if_left_behind(pathlib.Path(os.readlink(link)).parent)
             if link.exists():
                 pytest.skip(f"this machine has a SLURM configuration of its own: {link}")
+        SYSTEM.mkdir(exist_ok=True)
         for link, target in links.items():
+            # a link that leads nowhere goes too
             link.unlink(missing_ok=True)
             link.symlink_to(target)
 
@@ -162,6 +166,13 @@ class Cluster:
     def jobs_of(self, rule: str) -> list[dict[str, str]]:
         """The same of one rule's jobs, by the comments that Snakemake leaves."""
         return [job for job in self.jobs() if job["Comment"].startswith(f"rule_{rule}_wildcards_")]
+
+
+def end_if_left_behind(folder: pathlib.Path) -> None:
+    """End the cluster in a folder whose test was killed before it could."""
+    owner = folder / OWNER
+    if owner.is_file() and not pathlib.Path("/proc", owner.read_text()).exists():
+        Cluster(folder).stop()
 
 
 def ask(*command: str, check: bool = True) -> str:
