@@ -1,8 +1,8 @@
 """What jobs ask a SLURM cluster for, from the table that the cluster's users edit.
 
-The table (workflow/profiles/slurm/site.yaml) holds groups of rules: under `groups` what one job of each group asks for,
-under `rules` which rules belong to which group. The SLURM profile hands it to Snakemake. It says where and with how much
-a job computes, never what.
+The table (workflow/profiles/slurm/site.yaml) says under `groups` what one job of each group asks for, and under `rules`
+which rules belong to which group. The SLURM profile hands it to Snakemake. It says where and with how much a job
+computes, never what.
 """
 
 import os
@@ -40,7 +40,7 @@ class Group:
     extra: str | None = knob(None, "further arguments of sbatch")
 
     def resources(self) -> dict[str, int | str]:
-        """Snakemake's resources of a job; text in quotes, sums of the number of the try as expressions."""
+        """Snakemake's resources of a job; text in quotes, and what grows with the tries as expressions."""
         texts = {
             "slurm_partition": self.partition,
             "gpu_model": self.gpu_model,

@@ -4,6 +4,7 @@ Needs Linux, root and, where SLURM is not installed, Debian's packages. What is 
 number, and only links into the own folder are removed from /etc/slurm.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -146,11 +147,12 @@ class Cluster:
         file = self.folder / f"run/{name}.pid"
         if not file.is_file() or not (number := file.read_text().strip()):
             return
-        process, own = pathlib.Path("/proc", number), pathlib.Path("/proc", number, "comm")
         for sent in (signal.SIGTERM, signal.SIGKILL):
             deadline = time.monotonic() + 15
-            while process.exists() and own.read_text().strip() == name and time.monotonic() < deadline:
-                os.kill(int(number), sent)
+            # only a process that still is what its file says
+            while comm(number) == name and time.monotonic() < deadline:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(number), sent)
                 time.sleep(0.2)
 
     def active(self) -> list[str]:
@@ -168,10 +170,18 @@ class Cluster:
         return [job for job in self.jobs() if job["Comment"].startswith(f"rule_{rule}_wildcards_")]
 
 
+def comm(number: str) -> str:
+    """Name of the program of a process; nothing where it has ended."""
+    try:
+        return pathlib.Path("/proc", number, "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def end_if_left_behind(folder: pathlib.Path) -> None:
     """End the cluster in a folder whose test was killed before it could."""
     owner = folder / OWNER
-    if owner.is_file() and not pathlib.Path("/proc", owner.read_text()).exists():
+    if owner.is_file() and not comm(owner.read_text()):
         Cluster(folder).stop()
 
 
