@@ -27,8 +27,16 @@ SITE = {
         "gpu": {"partition": "gpu", "gpus": 1, "gpu_model": "toy", "mem_mb": 600, "max_mem_mb": 1000, "minutes": 20},
     }
 }
-PARAMS = {**SMALL, "train": {"epochs": 4}}
+# less to search in, so that most of the time is the cluster's; more epochs, so that a training can be caught half-way
+QUICK_SEARCH = {**SMALL["search"]["metantk"], "n_way": 2, "image_size": 8, "n_region_samples": 10}
+PARAMS = {
+    **SMALL,
+    "search": {"metantk": QUICK_SEARCH, "random": {"n_architectures": 2}},
+    "train": {"epochs": 4},
+}
 PROFILE = (
+    # a test run in the background may ignore this signal, and so would what it starts
+    "env", "--default-signal=INT",
     "snakemake", "--workflow-profile", "workflow/profiles/slurm",
     "--slurm-init-seconds-before-status-checks", "1",
 )  # fmt: skip
