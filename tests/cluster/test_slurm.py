@@ -28,10 +28,11 @@ SITE = {
     }
 }
 # less to search in, so that most of the time is the cluster's; more epochs, so that a training can be caught half-way
-QUICK_SEARCH = {**SMALL["search"]["metantk"], "n_way": 2, "image_size": 8, "n_region_samples": 10}
+SMALL_SPACE = {"space": "nas_bench_201"}
+QUICK_SEARCH = {**SMALL["search"]["metantk"], **SMALL_SPACE, "image_size": 8, "n_region_samples": 20, "prune_number": 2}
 PARAMS = {
     **SMALL,
-    "search": {"metantk": QUICK_SEARCH, "random": {"n_architectures": 2}},
+    "search": {"metantk": QUICK_SEARCH, "random": {**SMALL_SPACE, "n_architectures": 1}},
     "train": {"epochs": 4},
 }
 PROFILE = (
@@ -170,7 +171,7 @@ def quiet(tmp_path_factory):
         yield project
     finally:
         if project.running.poll() is None:
-            os.killpg(project.running.pid, signal.SIGINT)
+            os.killpg(project.running.pid, signal.SIGKILL)
             project.running.wait()
 
 
