@@ -132,9 +132,7 @@ class Cluster:
         if (SYSTEM / "slurm.conf").is_symlink() and shutil.which("scancel"):
             for identity in self.active():
                 ask("scancel", identity, check=False)
-            deadline = time.monotonic() + 30
-            while self.active() and time.monotonic() < deadline:
-                time.sleep(0.2)
+            self.left_after(30)
         for name in reversed(DAEMONS):
             self._end(name)
         for link in SYSTEM.glob("*.conf"):
@@ -158,6 +156,13 @@ class Cluster:
     def active(self) -> list[str]:
         """Numbers of the jobs that wait or run."""
         return ask("squeue", "-h", "-t", "PD,R,CG", "-o", "%i", check=False).split()
+
+    def left_after(self, seconds: float) -> list[str]:
+        """Numbers of the jobs that still wait or run after so many seconds; returns at once when none does."""
+        deadline = time.monotonic() + seconds
+        while (left := self.active()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return left
 
     def jobs(self) -> list[dict[str, str]]:
         """All jobs that the cluster has seen, oldest first, as `scontrol show job` describes them."""

@@ -35,6 +35,7 @@ PARAMS = {
     "search": {"metantk": QUICK_SEARCH, "random": {**SMALL_SPACE, "n_architectures": 1}},
     "train": {"epochs": 4},
 }
+CANCELLED = "CANCELLED"
 PROFILE = (
     # a test run in the background may ignore this signal, and so would what it starts
     "env", "--default-signal=INT",
@@ -182,7 +183,7 @@ def disturbed(cluster, quiet, tmp_path_factory):
     run = Run(cluster, project, site_table(project))
     try:
         run.when_saved(search_metantk=run.interrupt)
-        run.left_after_interrupt = cluster.active()
+        run.left_after_interrupt = cluster.left_after(30)
         run.begin()
         run.when_saved(search_metantk=run.preempt, train_metantk=run.preempt, train_random=run.kill)
         run.finish()
@@ -194,7 +195,7 @@ def disturbed(cluster, quiet, tmp_path_factory):
 
 def test_interrupting_snakemake_cancels_its_jobs(disturbed):
     assert disturbed.left_after_interrupt == []
-    assert any(job["JobState"] == "CANCELLED" for job in disturbed.cluster.jobs_of("search"))
+    assert any(job["JobState"] == CANCELLED for job in disturbed.cluster.jobs_of("search"))
 
 
 def test_pre_empted_jobs_start_again_under_their_number_and_end_well(disturbed):
@@ -205,7 +206,9 @@ def test_pre_empted_jobs_start_again_under_their_number_and_end_well(disturbed):
 
 def test_a_job_that_failed_is_submitted_again_with_more_memory_and_time(disturbed):
     jobs = disturbed.cluster.jobs_of("train")
-    failed, again = (job for job in jobs if job["Comment"].endswith("random_doublemnist"))
+    failed, again = (
+        job for job in jobs if job["Comment"].endswith("random_doublemnist") and job["JobState"] != CANCELLED
+    )
     assert (failed["JobState"], failed["MinMemoryNode"], failed["TimeLimit"]) == ("FAILED", "600M", "00:20:00")
     assert (again["JobState"], again["MinMemoryNode"], again["TimeLimit"]) == ("COMPLETED", "1000M", "00:40:00")
 
