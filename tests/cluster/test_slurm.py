@@ -44,7 +44,7 @@ PROFILE = (
 )  # fmt: skip
 
 
-OF_TIME_AND_PLACE = re.compile(r"second|memory|hardware|^commits?$|^files$")
+OF_TIME_AND_PLACE = re.compile(r"second|memory|hardware|^commits?$|^files$|^sha256$")
 
 
 def timeless(project: Project, name: str):
