@@ -15,10 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# networks whose shape no knob changes
-FIXED = ("conv4", "resnet12")
+# spaces of one network, whose shape no knob changes
+FIXED = ("conv4", "conv4_flat", "resnet12")
 # stages that read, count and write: a start and little else
 LIGHT = ("fetch", "table", "episodes", "compare", "look_up", "contrast", "rate", "report", "report_lookups")
+# methods whose jobs pass images through the same networks, counted as those of another where they were not measured;
+# first-order learners and those that move the head alone take less than MAML, so theirs are upper estimates
+LIKE = {"ntk": "metantk", "fomaml": "maml", "anil": "maml", "randomtnas": "automaml"}
 PRUNING = ("metantk", "ntk", "tenas")
 EVOLVING = ("tegnas_evo", "tegnas_rl")
 
@@ -140,6 +143,7 @@ def search_work(method: str, search: Mapping[str, Any], supernet: Mapping[str, A
 def work(
     stage: str,
     method: str | None,
+    space: str | None,
     params: Mapping[str, Any],
     beside: Mapping[str, Mapping[str, Any]],
     images: Images | None,
@@ -148,6 +152,7 @@ def work(
     """The kind of a job, a key of the coefficients, and its amount.
 
     Args:
+        space: that the method's networks are of; None for jobs of no method.
         params: the job's frozen parameters.
         beside: those of other jobs of the same method and data set by stage (search, supernet), and of its episodes
             and database.
@@ -157,7 +162,6 @@ def work(
     """
     p = costs.channels_exponent
     search = beside.get("search", {}).get("search", {})
-    kind = method if method in FIXED else "cells"
     if stage in LIGHT:
         return stage, 0.0
     if stage == "prepare":
@@ -167,14 +171,14 @@ def work(
             method, params["search"], beside.get("supernet"), costs
         )
     if stage in ("train", "test"):
-        per_image = images.side**2 if kind in FIXED else passes(params["network"], images.side, p)
+        per_image = images.side**2 if space in FIXED else passes(params["network"], images.side, p)
         n_images = params["train"]["epochs"] * images.n_train if stage == "train" else images.n_rest
-        return f"{stage}:{kind}", n_architectures(search) * n_images * per_image
+        return f"{stage}:{space}", n_architectures(search) * n_images * per_image
     if stage == "evaluate":
         n_shots, n_episodes = len(beside["episodes"]["k_shots"]), beside["episodes"]["n_episodes"]
         tested = n_episodes + params["evaluate"]["n_untrained_episodes"]
         copies = max(1, params["evaluate"]["n_augmented_support"])
-        return f"{stage}:{kind}", n_architectures(search) * n_shots * tested * copies
+        return f"{stage}:{space}", n_architectures(search) * n_shots * tested * copies
     if stage in ("supernet", "meta_learn"):
         learning = params[stage]
         per_image = passes(learning, learning["image_size"], p)
@@ -220,10 +224,15 @@ def database_work(params: Mapping[str, Any], images: Images, exponent: float) ->
     return n_tasks * database["cells_per_task"] * oracle["epochs"] * n_images * per_image
 
 
+def coefficient(key: str, costs: Costs) -> float | None:
+    """Seconds per unit of work of a kind, or of the kind of which `LIKE` says that it is as long."""
+    parts = [LIKE.get(part, part) for part in key.split(":")]
+    return costs.coefficients.get(key, costs.coefficients.get(":".join(parts)))
+
+
 def seconds(key: str, amount: float, costs: Costs) -> float | None:
     """How long a job takes; None where its kind was not measured."""
     if amount == 0:
         return costs.start
-    if math.isnan(amount) or key not in costs.coefficients:
-        return None
-    return costs.start + costs.coefficients[key] * amount
+    per_unit = coefficient(key, costs)
+    return None if per_unit is None or math.isnan(amount) else costs.start + per_unit * amount

@@ -14,7 +14,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline import methods
 from pipeline.core.artifacts import read_json
+from pipeline.core.config import build
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.progress import spoken
 from pipeline.data.fetching import folder_sizes
@@ -142,6 +144,12 @@ def images_of(dataset: str) -> Images:
     return Images(*counts, side)
 
 
+def space_of(method: str, search: Mapping[str, Any]) -> str:
+    """The space whose networks a method finds, under these knobs of its search."""
+    entry = methods.get(method)
+    return entry.space(build(entry.Config, search))
+
+
 class Estimator:
     """Seconds of jobs, each file read once."""
 
@@ -149,10 +157,10 @@ class Estimator:
         self.costs = costs
         self._images: dict[str, Images] = {}
 
-    def seconds_of(self, name: str) -> float | None:
-        """Expected seconds of the job with this parameter file; None where its kind was not measured."""
+    def inputs_of(self, name: str) -> tuple:
+        """The arguments of `work` but the costs, of the job with this parameter file."""
         frozen = read_json(FROZEN / f"{name}.json")
-        stage, dataset, method = frozen["stage"], frozen.get("dataset"), frozen.get("method")
+        dataset, method = frozen.get("dataset"), frozen.get("method")
         if dataset is not None and dataset not in self._images:
             self._images[dataset] = images_of(dataset)
         beside: dict[str, Mapping[str, Any]] = {
@@ -161,8 +169,12 @@ class Estimator:
         }
         if method is not None:
             beside |= {other: frozen_params(f"{other}_{method}_{dataset}") for other in ("search", "supernet")}
-        params = frozen.get("params", {})
-        return seconds(*work(stage, method, params, beside, self._images.get(dataset), self.costs), self.costs)
+        space = None if method is None else space_of(method, beside["search"].get("search", {}))
+        return frozen["stage"], method, space, frozen.get("params", {}), beside, self._images.get(dataset)
+
+    def seconds_of(self, name: str) -> float | None:
+        """Expected seconds of the job with this parameter file; None where its kind was not measured."""
+        return seconds(*work(*self.inputs_of(name), self.costs), self.costs)
 
 
 def lines(jobs: Mapping[str, Planned], expected: Mapping[str, float | None], n_nodes: int, listed: int) -> list[str]:

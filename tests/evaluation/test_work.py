@@ -11,7 +11,9 @@ from pipeline.strategies.indicators import Indicator, Measured
 
 IMAGES = Images(n_train=6400, n_rest=3600, side=32)
 SPACES = {"darts_fewshot": {"operations": [3, 2], "in_groups": 0}}
-COSTS = Costs(start=2.0, channels_exponent=1.5, coefficients={"train:cells": 1e-6, "prepare": 0.001}, spaces=SPACES)
+COSTS = Costs(
+    start=2.0, channels_exponent=1.5, coefficients={"train:darts_fewshot": 1e-6, "prepare": 0.001}, spaces=SPACES
+)
 TRAIN = {"network": {"channels": 16, "n_cells": 5}, "train": {"epochs": 7}}
 PRUNE = {
     "space": "darts_fewshot", "seeds": [0], "repeat": 2, "prune_number": 1, "image_size": 24, "channels": 8,
@@ -25,7 +27,7 @@ SHAPE = {"n_way": 5, "k_shots": [1, 5]}
 
 
 def amount(stage, params, method=None, beside=None, images=IMAGES):
-    return work(stage, method, params, beside or {}, images, COSTS)[1]
+    return work(stage, method, "darts_fewshot", params, beside or {}, images, COSTS)[1]
 
 
 @pytest.mark.parametrize("prune_number", [1, 2, 3, 6])
@@ -92,4 +94,12 @@ def test_kinds_that_were_not_measured_are_unknown_and_not_free():
     assert seconds("score", math.nan, COSTS) is None
     assert seconds("meta_learn:maml", 5.0, COSTS) is None
     database = {"database": {"oracle": "proxy"}, "oracle": {}}
-    assert seconds(*work("database", None, database, {}, IMAGES, COSTS), COSTS) is None
+    assert seconds(*work("database", None, None, database, {}, IMAGES, COSTS), COSTS) is None
+
+
+def test_a_kind_that_was_not_measured_is_counted_as_its_like():
+    costs = dataclasses.replace(COSTS, coefficients={"meta_learn:maml": 3.0, "adapt:automaml": 5.0})
+    assert seconds("meta_learn:anil", 2.0, costs) == seconds("meta_learn:maml", 2.0, costs) == 8.0
+    assert seconds("adapt:randomtnas", 1.0, costs) == 7.0
+    costs = dataclasses.replace(COSTS, coefficients={"meta_learn:maml": 3.0, "meta_learn:anil": 1.0})
+    assert seconds("meta_learn:anil", 2.0, costs) == 4.0

@@ -34,7 +34,7 @@ job       count
 COSTS = {
     "start": 2.0,
     "channels_exponent": 1.5,
-    "coefficients": {"prepare": 0.01, "train:cells": 1e-9},
+    "coefficients": {"prepare": 0.01, "train:darts_fewshot": 1e-9},
     "spaces": {"darts_fewshot": {"operations": [7] * 18, "in_groups": 6}},
 }
 
