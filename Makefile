@@ -31,3 +31,4 @@ bench: setup
 	python benchmarks/metad2a.py --looped 20 --out benchmarks/figures/metad2a_cpu.json
 	python benchmarks/metalstm.py --out benchmarks/figures/metalstm_cpu.json
 	python benchmarks/tnas.py --out benchmarks/figures/tnas_cpu.json
+	python benchmarks/planning.py --targets 1000 --out benchmarks/figures/planning_cpu.json

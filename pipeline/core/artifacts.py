@@ -12,7 +12,8 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 import numpy as np
@@ -20,6 +21,10 @@ import numpy as np
 from pipeline.core.errors import ArtifactError, DiskFullError
 
 PathLike = str | os.PathLike
+# the name of a file that is being written, with the name that it will have
+TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}", re.DOTALL)
+# files written at once; each waits for the disk most of the time
+N_WRITERS = 8
 
 
 @contextlib.contextmanager
@@ -41,15 +46,23 @@ def explained_write_errors(path: PathLike) -> Iterator[None]:
         raise
 
 
-def remove_abandoned(path: PathLike) -> None:
-    """Delete what killed writers of `path` left beside it; a file that a living writer holds stays."""
-    path = pathlib.Path(path)
-    ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
-    for candidate in path.parent.iterdir():
-        if ours.fullmatch(candidate.name):
+def remove_abandoned(*paths: PathLike) -> None:
+    """Delete what killed writers of `paths` left beside them; a file that a living writer holds stays.
+
+    Each folder is listed once, however many of its files are named.
+    """
+    names: dict[str, set[str]] = {}
+    for folder, name in (os.path.split(path) for path in paths):
+        names.setdefault(folder, set()).add(name)
+    for folder, ours in names.items():
+        for candidate in os.listdir(folder or "."):
+            temporary = TEMPORARY.fullmatch(candidate)
+            if temporary is None or temporary[1] not in ours:
+                continue
+            candidate = os.path.join(folder, candidate)
             with contextlib.suppress(FileNotFoundError), open(candidate, "rb") as file:
                 if _locked(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
-                    candidate.unlink()
+                    os.unlink(candidate)
 
 
 def _locked(handle: int, how: int) -> bool:
@@ -66,7 +79,6 @@ def _locked(handle: int, how: int) -> bool:
 @contextlib.contextmanager
 def _temporary(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     """A new locked file beside `path`, as descriptor and name; it is gone afterwards unless it was renamed."""
-    remove_abandoned(path)
     while True:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         _locked(handle, fcntl.LOCK_EX)
@@ -91,19 +103,47 @@ def writing(path: PathLike, mode: str = "w") -> Iterator[IO]:
     path = pathlib.Path(path)
     with explained_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary(path) as (handle, temporary):
-            text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-            with os.fdopen(handle, mode, closefd=False, **text) as file:
-                yield file
-                file.flush()
-                os.fsync(handle)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+        remove_abandoned(path)
+        with _replacing(path, mode) as file:
+            yield file
+
+
+@contextlib.contextmanager
+def _replacing(path: pathlib.Path, mode: str = "w") -> Iterator[IO]:
+    """A file that takes the place of `path`, whose folder exists, when the block ends well."""
+    with _temporary(path) as (handle, temporary):
+        text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+        with os.fdopen(handle, mode, closefd=False, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(handle)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
 
 
 def write_text(path: PathLike, text: str) -> None:
     with writing(path) as file:
         file.write(text)
+
+
+def write_texts(texts: Mapping[PathLike, str]) -> None:
+    """Many small files, path -> text, as `write_text` writes each; their waits for the disk overlap.
+
+    Raises DiskFullError or ArtifactError as `writing` does; each file is whole, the old one or the new one.
+    """
+    if not texts:
+        return
+    for folder in {os.path.dirname(path) for path in texts}:
+        with explained_write_errors(folder):
+            os.makedirs(folder or ".", exist_ok=True)
+    remove_abandoned(*texts)
+
+    def write(path: PathLike) -> None:
+        with explained_write_errors(path), _replacing(pathlib.Path(path)) as file:
+            file.write(texts[path])
+
+    with ThreadPoolExecutor(N_WRITERS) as writers:
+        list(writers.map(write, texts))
 
 
 def to_json(value: Any) -> str:
@@ -191,6 +231,7 @@ def writing_array(path: PathLike, shape: tuple[int, ...], dtype: Any) -> Iterato
                 f"{path} needs {n_bytes / 2**20:.0f} MiB and its disk has {free / 2**20:.0f} MiB free. "
                 "Nothing was written: free some space and run the same command again."
             )
+        remove_abandoned(path)
         with _temporary(path) as (handle, temporary):
             array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
             os.posix_fallocate(handle, 0, os.path.getsize(temporary))

@@ -11,6 +11,7 @@ equally many the one that does not name the kind.
 
 import contextlib
 import dataclasses
+import functools
 import math
 import re
 import types
@@ -128,13 +129,16 @@ def build(cls: type, values: Mapping[str, Any], where: str | None = None) -> Any
     """
     where = where or cls.__name__
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     checked = {}
     for key, value in values.items():
         if key not in fields:
             raise UnknownNameError(f"key in {where}:", key, fields)
         checked[key] = _check(value, hints[key], fields[key].metadata, f"{where}.{key}")
     return cls(**checked)
+
+
+_hints = functools.cache(typing.get_type_hints)
 
 
 def _check(value: Any, hint: Any, metadata: Mapping[str, Any], place: str) -> Any:

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipeline.core.artifacts import read_json, sha256, to_json, write_text
+from pipeline.core.artifacts import read_json, sha256, to_json, write_text, write_texts
 from pipeline.core.progress import say
 from pipeline.stages.common import FROZEN, MACHINE
 from pipeline.stages.settings import PARAMS, Freezer, load, machine_settings
@@ -17,11 +17,9 @@ from pipeline.stages.settings import PARAMS, Freezer, load, machine_settings
 MADE = pathlib.Path("build/made.json")
 
 
-def write_if_changed(path: pathlib.Path, text: str) -> bool:
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
-    write_text(path, text)
-    return True
+def says(path: pathlib.Path, text: str) -> bool:
+    """Whether a file is there and holds just this text."""
+    return path.exists() and path.read_text(encoding="utf-8") == text
 
 
 def freeze(freezer: Freezer, root: pathlib.Path = FROZEN, machine: pathlib.Path = MACHINE) -> list[str]:
@@ -30,8 +28,11 @@ def freeze(freezer: Freezer, root: pathlib.Path = FROZEN, machine: pathlib.Path 
     Raises ConfigError, before anything is written, when any key or value is not allowed.
     """
     wanted = {name: to_json(content) for name, content in freezer.files.items()}
-    write_if_changed(machine, to_json(machine_settings(freezer.config)))
-    changed = [name for name, text in wanted.items() if write_if_changed(root / name, text)]
+    of_machine = to_json(machine_settings(freezer.config))
+    if not says(machine, of_machine):
+        write_text(machine, of_machine)
+    changed = [name for name, text in wanted.items() if not says(root / name, text)]
+    write_texts({root / name: wanted[name] for name in changed})
     made = read_json(MADE) if changed and MADE.exists() else {}
     for name in changed:
         restore_age(root / name, made.get(name))
@@ -72,7 +73,7 @@ def state(path: str | os.PathLike) -> list[int]:
 def is_current(params: pathlib.Path = PARAMS, root: pathlib.Path = FROZEN) -> bool:
     """Whether the frozen files say what params.yaml says, that is, no command-line override is in force."""
     wanted = ((root / name, to_json(content)) for name, content in Freezer(load(params)).files.items())
-    return all(path.exists() and path.read_text(encoding="utf-8") == text for path, text in wanted)
+    return all(says(path, text) for path, text in wanted)
 
 
 def add_arguments(parser) -> None:

@@ -412,11 +412,16 @@ class Freezer:
         self._n_cells: dict[str, int] = {}
         self._code: dict[Any, str] = {}
         self._index = CodeIndex(CODE_CACHE)
+        # the names are read from source texts each time: once is enough
+        self._spaces, self._oracles = spaces.names(), oracles.names()
 
     def _section(self, name: str, cls: type, tags: tuple[str, ...], section: Any = None, where: str = "") -> dict:
-        known = {*BUDGETS, *self.datasets, *(f"{count}cells" for count in range(1, 100))}
         section = self.config.get(name) if section is None else section
-        return resolve(cls, section, tags, known, where or name)
+        return resolve(cls, section, tags, self._known_tags, where or name)
+
+    @functools.cached_property
+    def _known_tags(self) -> frozenset[str]:
+        return frozenset((*BUDGETS, *self.datasets, *(f"{count}cells" for count in range(1, 100))))
 
     def _tags(self, dataset: str) -> tuple[str, ...]:
         """The budget, the data set, its kind and the number of cells that its network has."""
@@ -526,8 +531,8 @@ class Freezer:
     def _kind(self, method: str, dataset: str) -> str | None:
         entry = methods.get(method)
         space = entry.space(build(entry.Config, self._search(method, dataset), f"search.{method}"))
-        if space not in spaces.names():
-            raise UnknownNameError(f"space in search.{method}.space:", space, spaces.names())
+        if space not in self._spaces:
+            raise UnknownNameError(f"space in search.{method}.space:", space, self._spaces)
         if self.data_kind(dataset) == FEW_SHOT:
             return "adapted" if is_adapted(method) else "few_shot"
         if is_adapted(method):
@@ -577,12 +582,12 @@ class Freezer:
     def database(self, source: str) -> dict[str, dict]:
         """Knobs of the database whose tasks are made of the classes of `source`, and of the oracle it asks."""
         of_database = self._section("database", DatabaseConfig, self._tags(source))
-        if of_database["space"] not in spaces.names():
-            raise UnknownNameError("space in database.space:", of_database["space"], spaces.names())
+        if of_database["space"] not in self._spaces:
+            raise UnknownNameError("space in database.space:", of_database["space"], self._spaces)
         given, tags = section_of(self.config, "oracle"), self._tags(source)
         knobs = {
             name: self._section("oracle", oracles.get(name), tags, given.get(name) or {}, f"oracle.{name}")
-            for name in oracles.names()
+            for name in self._oracles
         }
         return {"database": of_database, "oracle": knobs[of_database["oracle"]]}
 

@@ -19,6 +19,7 @@ from pipeline.core.artifacts import (
     to_json,
     write_json,
     write_text,
+    write_texts,
     writing,
     writing_array,
 )
@@ -66,6 +67,7 @@ with writing(sys.argv[1], "wb") as file:
 
 
 def leave_half_a_file(path) -> None:
+    path.parent.mkdir(exist_ok=True)
     subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)])
     assert len(os.listdir(path.parent)) == 1
 
@@ -81,6 +83,21 @@ def test_what_a_killed_saving_left_goes_when_the_checkpoint_is_cleared(tmp_path)
     leave_half_a_file(tmp_path / "state.pt")
     Checkpoint(tmp_path / "state.pt", "key").clear()
     assert os.listdir(tmp_path) == []
+
+
+def test_many_texts_arrive_whole_each_in_its_folder(tmp_path):
+    texts = {tmp_path / f"{i % 3}" / f"{i}.json": f"text {i}" for i in range(40)}
+    leave_half_a_file(next(iter(texts)))
+    write_texts(texts)
+    assert {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == texts
+    write_texts({})
+
+
+def test_of_many_texts_one_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "2").mkdir()
+    with pytest.raises(OSError):
+        write_texts({tmp_path / name: "text" for name in "123"})
+    assert not [path for path in tmp_path.rglob(".*")]
 
 
 def test_the_unfinished_file_of_a_living_writer_is_left_alone(tmp_path):
