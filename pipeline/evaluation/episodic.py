@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.errors import ConfigError, TrainingError, UnknownNameError
 from pipeline.core.checkpoint import Pace
+from pipeline.core.errors import ConfigError, TrainingError, UnknownNameError
 from pipeline.core.progress import track
 from pipeline.core.rng import torch_stream
 from pipeline.core.types import Episode

@@ -68,7 +68,8 @@ def run(arguments) -> None:
     networks = Trained.read(arguments)
     frozen, prepared = networks.frozen, networks.prepared
     require_few_shot(prepared, "The few-shot test")
-    config, kept = build(EvaluateConfig, frozen.params["evaluate"], "evaluate"), Kept(checkpoint_of(networks, arguments))
+    config = build(EvaluateConfig, frozen.params["evaluate"], "evaluate")
+    kept = Kept(checkpoint_of(networks, arguments))
     job = Job(networks, files.read(arguments.episodes), config, kept)
     files.check(job.episodes, prepared, arguments.episodes)
     trained, disjoint, untrained, sizes = measure(job)
