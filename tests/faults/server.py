@@ -4,6 +4,7 @@ Importing torch takes longer than the stages that are killed here. A fork is a p
 handlers, workers and end, and runs `pipeline.__main__.main` on the very arguments of `python -m pipeline`.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -39,10 +40,8 @@ class Run:
 
     def kill(self, how: signal.Signals, group: bool = False) -> None:
         """To the process, or to all of its group at once; nothing where it has ended."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.pid, how)
-        except ProcessLookupError:
-            pass
 
     def wait(self) -> int:
         """Its exit code, a signal's number negated."""

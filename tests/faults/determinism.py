@@ -6,38 +6,34 @@ several processes: two of those). The files are compared without the times in th
 
 import argparse
 import pathlib
-import sys
 import tempfile
 
 import numpy as np
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 from pipeline.core import provenance
 from pipeline.core.artifacts import write_text
 from tests.faults.server import Server
 from tests.faults.small_jobs import SET, TIMED, Jobs, numbers, steady
 
-COMMAND = "python benchmarks/determinism.py --out docs/determinism.md"
+COMMAND = "python -m tests.faults.determinism --out docs/determinism.md"
 PAGE = """# Which results repeat to the bit
 
 Written by `{command}`; do not edit.
 
-Each stage was run on the same inputs (the default images, a small configuration) on the processor, twice with one
-thread and then with two (`compute.threads`; searches and databases use two processes). "Bitwise" means that the file is
-the same byte for byte, but for what tells times or the machine: `cost.json`, the columns `seconds` of tables, and the
-entries `cost`, `provenance`, `seconds` and `wall_seconds` of records, which were left out. Otherwise the number is the largest
-difference of two numbers of the file, relative to the larger of the tensor's or column's largest and 1e-12.
+Each stage was run on the same inputs (the default images, a small configuration) on the processor, twice with one thread
+and then with two (`compute.threads`; searches and databases use two processes). "Bitwise": the file is the same byte for
+byte, but for what tells times or the machine: `cost.json`, the columns `seconds` of tables, and the entries `cost`,
+`provenance`, `seconds` and `wall_seconds` of records, which are left out. Otherwise the number is the largest
+difference of two numbers at one place, relative to the largest number of that tensor, column or entry.
 
 | stage | file | same threads, again | one thread against two |
 |---|---|---|---|
 {rows}
 
-On {processor}, torch {torch}, Python {python}. What depends on the number of threads does so because sums over a batch are
-then made in another order; where it matters, repeat a run with the same `compute.threads`. On an accelerator no stage promises
-to repeat to the bit, and its artifacts say `reproducible: false`. That a stage which was killed and resumed ends with the
-same bytes is tested by `make hardening` (`tests/faults`).
+On {processor}, torch {torch}, Python {python}. What depends on the number of threads does so because sums over
+a batch are then made in another order; where it matters, repeat a run with the same `compute.threads`. On an accelerator no
+stage promises to repeat to the bit, and its artifacts say `reproducible: false`. That a stage which was killed and
+resumed ends with the same bytes is tested by `make hardening` (`tests/faults`).
 """
 
 
