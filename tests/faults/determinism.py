@@ -20,10 +20,10 @@ PAGE = """# Which results repeat to the bit
 
 Written by `{command}`; do not edit.
 
-Each stage was run on the same inputs (the default images, a small configuration) on the processor, twice with one thread
-and then with two (`compute.threads`; searches and databases use two processes). "Bitwise": the file is the same byte for
-byte, but for what tells times or the machine: `cost.json`, the columns `seconds` of tables, and the entries `cost`,
-`provenance`, `seconds` and `wall_seconds` of records, which are left out. Otherwise the number is the largest
+Each stage was run on the same inputs (the default images, a small configuration) on the processor, twice with one
+thread and then with two (`compute.threads`; searches and databases use two processes). "Bitwise": the file is the same
+byte for byte, but for what tells times or the machine: `cost.json`, the columns `seconds` of tables, and the entries
+`cost`, `provenance`, `seconds` and `wall_seconds` of records, which are left out. Otherwise the number is the largest
 difference of two numbers at one place, relative to the largest number of that tensor, column or entry.
 
 | stage | file | same threads, again | one thread against two |
@@ -31,9 +31,9 @@ difference of two numbers at one place, relative to the largest number of that t
 {rows}
 
 On {processor}, torch {torch}, Python {python}. What depends on the number of threads does so because sums over
-a batch are then made in another order; where it matters, repeat a run with the same `compute.threads`. On an accelerator no
-stage promises to repeat to the bit, and its artifacts say `reproducible: false`. That a stage which was killed and
-resumed ends with the same bytes is tested by `make hardening` (`tests/faults`).
+a batch are then made in another order; where it matters, repeat a run with the same `compute.threads`. On an
+accelerator no stage promises to repeat to the bit, and its artifacts say `reproducible: false`. That a stage which was
+killed and resumed ends with the same bytes is tested by `make hardening` (`tests/faults`).
 """
 
 

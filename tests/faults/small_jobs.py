@@ -29,8 +29,8 @@ PARAMS = SMALL | {
     "adapted": {"methods": ["maml", "randomtnas"], "supernets": ["tnas"], "datasets": [SET]},
     "learned": {"methods": ["metad2a"], "controls": ["random201"], "sources": [SET], "datasets": [SET], "few_shot": []},
     "episodes": {"n_episodes": 60, "n_query": 3, "k_shots": [1]},
-    "prepare": {"max_images_per_class": 24, "max_image_size": 16},
-    "features": {"epochs": 2},
+    "prepare": {"max_images_per_class": 12, "min_images_per_class": 12, "max_image_size": 16},
+    "features": {"epochs": 4, "image_size": 8},
     "database": {
         "n_classes": 4, "n_base_tasks": 8, "n_validation_tasks": 3, "n_novel_tasks": 3, "cells_per_task": 4,
         "n_architectures": 12,

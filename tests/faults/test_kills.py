@@ -24,18 +24,18 @@ SEED = 20
 STAGES = [
     f"fetch_{SET}",
     f"prepare_{SET}",
-    f"database_{SET}",
     f"feature_net_{SET}",
-    f"meta_train_generator_{SET}",
-    f"meta_train_predictor_{SET}",
     f"supernet_tnas_{SET}",
+    f"database_{SET}",
     f"search_metantk_{SET}",
     f"search_tnas_{SET}",
-    f"search_metad2a_{SET}",
-    f"meta_learn_tnas_{SET}",
     f"train_metantk_{SET}",
     f"evaluate_metantk_{SET}",
+    f"meta_train_generator_{SET}",
+    f"meta_train_predictor_{SET}",
+    f"meta_learn_tnas_{SET}",
     f"adapt_tnas_{SET}",
+    f"search_metad2a_{SET}",
 ]
 POOLED = (f"database_{SET}", f"search_metantk_{SET}")
 """Stages whose workers are processes, which must die with them; how many there are changes no result."""
@@ -50,10 +50,20 @@ def server():
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, server):
-    """The small project with everything made, and how long each job took."""
-    jobs = Jobs(tmp_path_factory.mktemp("undisturbed") / "project")
-    jobs.seconds = {name: server.finish(jobs.folder, job.argv) for name, job in jobs.jobs.items()}
-    return jobs
+    """The small project, whose jobs are made as they are needed; and how long each took."""
+    jobs, seconds = Jobs(tmp_path_factory.mktemp("undisturbed") / "project"), {}
+
+    def made(name: str) -> tuple[Jobs, float]:
+        """The project with this job done, and those before it."""
+        for other, job in jobs.jobs.items():
+            if other not in seconds:
+                jobs.use_threads(1)
+                seconds[other] = server.finish(jobs.folder, job.argv)
+            if other == name:
+                break
+        return jobs, seconds[name]
+
+    return made
 
 
 def wait_for_progress(run, checkpoint, seconds: float) -> None:
@@ -80,21 +90,22 @@ def tear(path, rng) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_killed_ten_times_ends_as_an_undisturbed_one(name, undisturbed, server, capsys):
     rng = random.Random(f"{SEED} {name}")
-    job, folder = undisturbed.jobs[name], undisturbed.folder
+    jobs, life = undisturbed(name)
+    job, folder = jobs.jobs[name], jobs.folder
     checkpoint = folder / job.checkpoint
     previous = checkpoint.with_name(f"{checkpoint.name}.previous")
-    files, wanted, life = undisturbed.bytes_of(job), undisturbed.contents(job), undisturbed.seconds[name]
+    files, wanted = jobs.bytes_of(job), jobs.contents(job)
     told = {"SIGTERM": 0, "SIGKILL": 0, "whole group": 0}
     torn, recovered, ended, tearing = 0, 0, 0, False
 
     def compare() -> None:
-        found = undisturbed.contents(job)
+        found = jobs.contents(job)
         assert [path for path in wanted if found[path] != wanted[path]] == []
         assert not checkpoint.exists() and not previous.exists()
-        undisturbed.remove(job)
+        jobs.remove(job)
 
-    undisturbed.use_threads(2 if name in POOLED else 1)
-    undisturbed.remove(job)
+    jobs.use_threads(2 if name in POOLED else 1)
+    jobs.remove(job)
     for _ in range(N_MOST_RUNS):
         run = server.start(folder, job.argv)
         if rng.random() < 0.25:
@@ -124,7 +135,7 @@ def test_a_stage_killed_ten_times_ends_as_an_undisturbed_one(name, undisturbed, 
             break
     server.finish(folder, job.argv)
     compare()
-    undisturbed.restore(files)
+    jobs.restore(files)
     kills = ", ".join(f"{how} {n}" for how, n in told.items())
     with capsys.disabled():
         print(f"\n{name}, seed {SEED}: {sum(told.values())} kills survived ({kills}; {torn} checkpoints torn, "
