@@ -9,6 +9,8 @@ import sys
 import textwrap
 
 from pipeline.core.errors import PipelineError, UnknownNameError
+from pipeline.core.progress import say
+from pipeline.core.stopping import EXIT_CODE, Stopped, listening
 
 # threads that wait for each other sleep; where other jobs share the cores, spinning costs far more than it saves
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -63,7 +65,12 @@ def main(argv: list[str]) -> int:
             allow_abbrev=False,
         )
         module.add_arguments(parser)
-        return module.run(parser.parse_args(argv[1:])) or 0
+        arguments = parser.parse_args(argv[1:])
+        with listening():
+            return module.run(arguments) or 0
+    except Stopped:
+        say("stopped by SIGTERM: what was finished is kept, and the same command goes on from there")
+        return EXIT_CODE
     except PipelineError as error:
         return fail(str(error))
     except OSError as error:

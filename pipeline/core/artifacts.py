@@ -222,24 +222,105 @@ def writing_array(path: PathLike, shape: tuple[int, ...], dtype: Any) -> Iterato
     The space is taken on the disk beforehand, so that a full disk is an error here and not a crash later.
     """
     path = pathlib.Path(path)
-    n_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     with explained_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(path.parent).free
-        if free < n_bytes + 2**20:
-            raise DiskFullError(
-                f"{path} needs {n_bytes / 2**20:.0f} MiB and its disk has {free / 2**20:.0f} MiB free. "
-                "Nothing was written: free some space and run the same command again."
-            )
+        _require_room(path, _n_bytes(shape, dtype))
         remove_abandoned(path)
         with _temporary(path) as (handle, temporary):
-            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
-            os.posix_fallocate(handle, 0, os.path.getsize(temporary))
-            yield array
-            array.flush()
-            os.fsync(handle)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            yield from _filled(handle, temporary, path, shape, dtype, "w+")
+
+
+@contextlib.contextmanager
+def resuming_array(path: PathLike, shape: tuple[int, ...], dtype: Any) -> Iterator[np.memmap]:
+    """`writing_array` that goes on: a run that was stopped or killed leaves what it filled to the next one.
+
+    What the array holds at first is whatever was left, or zeros: the caller must check it. An error (an Exception)
+    leaves nothing behind. While another process fills the same array, this is `writing_array`.
+    """
+    path = pathlib.Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    with explained_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if not _locked(handle, fcntl.LOCK_EX | fcntl.LOCK_NB) or not os.fstat(handle).st_nlink:
+                with writing_array(path, shape, dtype) as array:
+                    yield array
+                return
+            try:
+                goes_on = _is_array(handle, partial, shape, dtype)
+                if not goes_on:
+                    os.truncate(handle, 0)
+                    _require_room(path, _n_bytes(shape, dtype))
+                yield from _filled(handle, str(partial), path, shape, dtype, "r+" if goes_on else "w+")
+            except Exception:
+                partial.unlink(missing_ok=True)
+                raise
+        finally:
+            os.close(handle)
+
+
+def _n_bytes(shape: tuple[int, ...], dtype: Any) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+
+
+def _require_room(path: pathlib.Path, n_bytes: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if free < n_bytes + 2**20:
+        raise DiskFullError(
+            f"{path} needs {n_bytes / 2**20:.0f} MiB and its disk has {free / 2**20:.0f} MiB free. "
+            "Nothing was written: free some space and run the same command again."
+        )
+
+
+def _is_array(handle: int, path: pathlib.Path, shape: tuple[int, ...], dtype: Any) -> bool:
+    """Whether an open file is an array of this form, all of it there."""
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (ValueError, OSError, EOFError):
+        return False
+    fits = array.shape == tuple(shape) and array.dtype == np.dtype(dtype)
+    return fits and os.fstat(handle).st_size == array.offset + array.nbytes
+
+
+def _filled(
+    handle: int, temporary: str, path: pathlib.Path, shape: tuple[int, ...], dtype: Any, mode: str
+) -> Iterator[np.memmap]:
+    array = np.lib.format.open_memmap(temporary, mode=mode, dtype=dtype, shape=shape)
+    os.posix_fallocate(handle, 0, os.path.getsize(temporary))
+    yield array
+    array.flush()
+    os.fsync(handle)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def scratch_folder(folder: PathLike, name: str) -> Iterator[pathlib.Path]:
+    """A new hidden folder in `folder`, gone afterwards; those that killed owners left under this name go, too."""
+    folder = pathlib.Path(folder)
+    with explained_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        prefix = f".{name}."
+        ours = re.compile(rf"{re.escape(prefix)}[a-z0-9_]{{8}}")
+        for candidate in folder.iterdir():
+            if ours.fullmatch(candidate.name) and candidate.is_dir():
+                with contextlib.suppress(FileNotFoundError), _opened(candidate) as handle:
+                    if _locked(handle, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                        shutil.rmtree(candidate, ignore_errors=True)
+        made = tempfile.TemporaryDirectory(dir=folder, prefix=prefix)
+    with made, _opened(made.name) as handle:
+        _locked(handle, fcntl.LOCK_EX)
+        yield pathlib.Path(made.name)
+
+
+@contextlib.contextmanager
+def _opened(folder: PathLike) -> Iterator[int]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def sha256(path: PathLike) -> str:

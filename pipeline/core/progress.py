@@ -1,17 +1,25 @@
 """Progress of long work, with an estimate of the time left: a bar on a terminal, now and then a line in a log."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
+
+from pipeline.core.stopping import leave_if_asked
 
 T = TypeVar("T")
 LOG_INTERVAL_SECONDS = 15.0
 
 
 def say(message: str) -> None:
-    """One line for the log."""
-    print(message, file=sys.stderr, flush=True)
+    """One line for the log; where nobody reads it any more, e.g. since `tee` was told to stop too, it is lost."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stderr.fileno())
+        os.close(nowhere)
 
 
 def spoken(seconds: float) -> str:
@@ -31,7 +39,15 @@ def track(items: Iterable[T], what: str, total: int | None = None, done: int = 0
         what: what is being worked through, e.g. "round 2".
         total: number of all items, those of `done` included; where it is not given, `items` must have a length.
         done: items finished by an earlier, interrupted run.
+
+    Raises Stopped after the item at whose work the process was told to stop.
     """
+    for item in _shown(items, what, total, done):
+        yield item
+        leave_if_asked()
+
+
+def _shown(items: Iterable[T], what: str, total: int | None, done: int) -> Iterator[T]:
     if total is None:
         total = done + len(items)  # type: ignore[arg-type]
     if sys.stderr.isatty():

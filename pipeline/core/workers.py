@@ -31,12 +31,24 @@ def _die_with(parent: int) -> None:
         os._exit(1)  # the parent ended before the request
 
 
+def serve(parent: int) -> None:
+    """What a worker process does first: it lives as long as its parent, who answers Ctrl-C and SIGTERM for both."""
+    _die_with(parent)
+    for which in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(which, signal.SIG_IGN)
+
+
+def kill_children() -> None:
+    """End the worker processes of this process at once."""
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
 def _start(function: Callable[[Any], Any], parent: int) -> None:
     import torch
 
     global _function
-    _die_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
+    serve(parent)
     torch.set_num_threads(1)
     _function = function
 
@@ -73,10 +85,12 @@ class Workers:
             )
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         import torch
 
         if self._pool is not None:
+            if kind is not None:
+                kill_children()  # what they are at is wanted no more
             self._pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(self._threads)
 

@@ -9,13 +9,14 @@ import collections
 import concurrent.futures
 import concurrent.futures.process
 import csv
+import dataclasses
 import hashlib
 import io
 import itertools
 import json
 import multiprocessing
+import os
 import pathlib
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,15 +26,17 @@ import numpy as np
 from pipeline.core.artifacts import (
     PathLike,
     digest,
-    explained_write_errors,
+    resuming_array,
+    scratch_folder,
     sha256,
     write_json,
     write_text,
-    writing_array,
 )
+from pipeline.core.checkpoint import Checkpoint, Pace
 from pipeline.core.errors import DataError, PipelineError
 from pipeline.core.progress import say, track
 from pipeline.core.types import KINDS
+from pipeline.core.workers import serve
 from pipeline.data.archives import Blob, Tree
 from pipeline.data.base import Dataset, Record
 from pipeline.data.fetching import SOURCES_FILE
@@ -43,6 +46,7 @@ from pipeline.data.prepared import INDEX_COLUMNS
 CHUNK = 256
 FEW = 2000  # below this many images, starting processes takes longer than reading
 LISTED = 20  # findings are counted in full and listed up to here
+SECONDS_BETWEEN_SAVES = 60.0
 NEAR = 3.0  # mean absolute difference of grey levels below which equal hashes count as near duplicates
 
 
@@ -90,24 +94,31 @@ def prepare(
     index: PathLike,
     manifest: PathLike,
     n_workers: int = 1,
+    checkpoint: tuple[PathLike, str] | None = None,
 ) -> None:
     """Write the three files of the prepared set `name` from its raw archive.
+
+    Args:
+        checkpoint: where a run that is broken off keeps what it found, and the digest of the parameters that it is
+            for; None to keep nothing.
 
     Raises:
         DataError: images or classes are missing, damaged or too few.
         ArtifactError, DiskFullError: a file cannot be read or written.
     """
-    folder = pathlib.Path(images).parent
-    with explained_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=folder, prefix=".unpacked.")
-    with scratch:
-        tree = Tree.opened(raw, scratch.name)
+    with scratch_folder(pathlib.Path(images).parent, f"unpacked.{name}") as scratch:
+        tree = Tree.opened(raw, scratch)
         origin = json.loads(tree.read(SOURCES_FILE))
         records = select(dataset.records(tree, origin["layout"]), dataset, name)
         dropped: dict[str, str] = {}
+
+        def kept() -> Checkpoint | None:
+            return checkpoint and Checkpoint(
+                checkpoint[0], {"params": checkpoint[1], "origin": origin, "dropped": dropped}
+            )
+
         try:
-            measured = write_images(images, records, dataset, name, n_workers, dropped)
+            measured = write_images(images, records, dataset, name, n_workers, dropped, kept())
         except UnreadableImagesError as unreadable:
             if dataset.options.prepare.corrupt == "refuse":
                 raise
@@ -115,9 +126,11 @@ def prepare(
             left_out = "image is" if len(dropped) == 1 else "images are"
             say(f"{name}: {len(dropped)} unreadable {left_out} left out")
             records = select([r for i, r in enumerate(records) if i not in unreadable.failures], dataset, name)
-            measured = write_images(images, records, dataset, name, n_workers, dropped)
+            measured = write_images(images, records, dataset, name, n_workers, dropped, kept())
     write_text(index, index_text(records, measured.findings))
     write_json(manifest, describe(dataset, name, origin, records, measured, images, index))
+    if checkpoint:
+        kept().clear()
     size = dataset.image_size()
     say(f"{name}: {len(records)} images of {size} x {size} pixels prepared")
 
@@ -212,19 +225,31 @@ class Measured:
 
 
 def write_images(
-    path: PathLike, records: Sequence[Record], dataset: Dataset, name: str, n_workers: int, dropped: dict[str, str]
+    path: PathLike,
+    records: Sequence[Record],
+    dataset: Dataset,
+    name: str,
+    n_workers: int,
+    dropped: dict[str, str],
+    checkpoint: Checkpoint | None = None,
 ) -> Measured:
-    """Write all images and look at them as a whole.
+    """Write all images and look at them as a whole, from where an interrupted run stopped.
 
     Raises UnreadableImagesError, or DataError for findings that are refused; then no file is left behind.
     """
     target = Target(dataset.image_size(), dataset.channels, dataset.inverted)
     shape = (len(records), target.size, target.size, target.channels)
-    with writing_array(path, shape, np.uint8) as array:
-        chunks = [(start, records[start : start + CHUNK]) for start in range(0, len(records), CHUNK)]
-        findings = []
-        for of_chunk in track(_read_chunks(array, chunks, target, n_workers), f"reading {name}", total=len(chunks)):
+    with resuming_array(path, shape, np.uint8) as array:
+        findings = still_true(array, (checkpoint and checkpoint.load()) or [])
+        n_chunks, n_done = -(-len(records) // CHUNK), len(findings) // CHUNK
+        chunks = [(start, records[start : start + CHUNK]) for start in range(len(findings), len(records), CHUNK)]
+        pace = Pace(SECONDS_BETWEEN_SAVES)
+        reading = _read_chunks(array, chunks, target, n_workers)
+        for of_chunk in track(reading, f"reading {name}", total=n_chunks, done=n_done):
             findings.extend(of_chunk)
+            if checkpoint and pace.due:
+                checkpoint.save([dataclasses.astuple(finding) for finding in findings])
+                pace.restart()
         failures = {row: finding.failure for row, finding in enumerate(findings) if finding.failure}
         if failures:
             raise UnreadableImagesError(failures, records, dataset, name)
@@ -235,14 +260,28 @@ def write_images(
     return Measured(findings, checks, mean, std)
 
 
+def still_true(array: np.ndarray, saved: Sequence[Sequence[Any]]) -> list[Finding]:
+    """Of what an interrupted run found, in whole chunks, as much as the array still bears out.
+
+    The array's pages may not all have reached the disk before a power cut; the checksums tell.
+    """
+    findings = [Finding(*one) for one in saved]
+    for row, finding in enumerate(findings):
+        if not finding.failure and hashlib.sha256(array[row].tobytes()).hexdigest() != finding.sha256:
+            return findings[: row - row % CHUNK]
+    return findings[: len(findings) - len(findings) % CHUNK]
+
+
 def _read_chunks(array: np.memmap, chunks: list, target: Target, n_workers: int) -> Iterator[list[Finding]]:
-    in_memory = not isinstance(chunks[0][1][0].image, Blob)
+    in_memory = not chunks or not isinstance(chunks[0][1][0].image, Blob)
     if n_workers < 2 or in_memory or len(array) < FEW:
         for start, records in chunks:
             yield read_into(array, start, records, target)
         return
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(n_workers, mp_context=context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        n_workers, mp_context=context, initializer=serve, initargs=(os.getpid(),)
+    ) as pool:
         jobs = [pool.submit(_read_chunk, str(array.filename), start, records, target) for start, records in chunks]
         try:
             for job in jobs:

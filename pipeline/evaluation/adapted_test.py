@@ -5,11 +5,10 @@ Images are only normalised, and nothing is shared between episodes. Inductive or
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
+from pipeline.core.checkpoint import Kept
 from pipeline.core.errors import TrainingError
-from pipeline.core.progress import track
 from pipeline.core.types import Episode
 from pipeline.data.prepared import PreparedSet
 from pipeline.episodes.batches import require_one_shape
@@ -28,6 +27,7 @@ def adapted_test(
     *,
     what: str | None = "episodes",
     section: str = "meta_learn",
+    kept: Kept | None = None,
 ) -> Outcome:
     """Test a state on episodes of one shape.
 
@@ -37,8 +37,9 @@ def adapted_test(
         prepared: at the size that the network sees.
         tasks_at_once: episodes that adapt together; the outcome is the same for any number, up to what rounding makes
             of queries between two classes.
-        what: name of the work in progress lines; None for none.
+        what: name of the work in progress lines, and of its pieces in `kept`; None for neither.
         section: of params.yaml, where the learner's knobs come from; for messages.
+        kept: predictions of an interrupted run, which is gone on from.
 
     Raises:
         DataError: the episodes differ in way, shots or queries.
@@ -46,9 +47,9 @@ def adapted_test(
     """
     require_one_shape(episodes)
     state = {name: value.to(device) for name, value in state.items()}
-    predictions = []
-    starts = range(0, len(episodes), tasks_at_once)
-    for start in starts if what is None else track(starts, what):
+
+    def predict(start: int) -> torch.Tensor:
+        """Labels of the queries of a chunk, shape (episodes, way, n_query)."""
         chunk = episodes[start : start + tasks_at_once]
         logits = learner.predict(state, tasks_of(prepared, chunk, device))
         lost = (~logits.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
@@ -57,6 +58,8 @@ def adapted_test(
                 f"Adaptation to episode {start + lost[0]} of {len(episodes)} gives logits that are not finite. Lower "
                 f"the learning rates of {section}."
             )
-        predictions.append(logits.argmax(-1).cpu().numpy())
-    shape = (len(episodes), *episodes[0].query.shape)
-    return Outcome.of(episodes, np.concatenate(predictions).reshape(shape))
+        return logits.argmax(-1).cpu().view(len(chunk), *episodes[0].query.shape)
+
+    starts = range(0, len(episodes), tasks_at_once)
+    found = map(predict, starts) if what is None else (kept or Kept()).pieces(what, starts, predict)
+    return Outcome.of(episodes, torch.cat(list(found)).numpy())

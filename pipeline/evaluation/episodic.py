@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.core.checkpoint import Pace
 from pipeline.core.errors import ConfigError, TrainingError, UnknownNameError
 from pipeline.core.progress import track
 from pipeline.core.rng import torch_stream
@@ -336,8 +337,8 @@ def meta_learn(
         learner, prepared, phases, n_way, k_shot, seed, section: see `OuterLoop`.
         what: name of the work in progress lines; None for none.
         resume: a state that `after` was given; meta-learning goes on after its iteration.
-        after: called after each test and after the first iteration that ends `seconds_between` after the last call,
-            with all that resuming needs.
+        after: called after each test, after the first iteration that ends `seconds_between` after the last call, and
+            when the process is told to stop, with all that resuming needs.
 
     Returns:
         The best of the tested states; config.validate_every iterations lie between tests, and one stands at the end.
@@ -350,16 +351,16 @@ def meta_learn(
     loop = OuterLoop(learner, prepared, config, phases, **options)
     if resume is not None:
         loop.load_state_dict(resume)
-    called = time.monotonic()
+    pace = Pace(seconds_between)
     todo = range(loop.iteration + 1, config.n_iterations + 1)
     for iteration in todo if what is None else track(todo, what, total=config.n_iterations, done=loop.iteration):
         loop.step()
         tested = iteration % config.validate_every == 0 or iteration == config.n_iterations
         if tested:
             loop.close_row()
-        if tested or time.monotonic() - called >= seconds_between:
+        if tested or pace.due:
             after(loop.state_dict())
-            called = time.monotonic()
+            pace.restart()
     best = loop.best
     return MetaLearned(best["state"], best["iteration"], best["accuracy"], best["ci95"], loop.curve)
 

@@ -12,8 +12,8 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from pipeline.core.checkpoint import Kept
 from pipeline.core.errors import TrainingError
-from pipeline.core.progress import track
 from pipeline.core.rng import torch_stream
 from pipeline.core.types import Episode
 from pipeline.data import transforms
@@ -65,6 +65,7 @@ class FrozenFeatures:
         self.prepared, self.config, self.batch_size, self.device = prepared, config, batch_size, device
         self._layout = layout
         self._place = np.full(len(prepared.labels), -1)
+        self._expected = np.empty(0, dtype=np.int64)
         self._kept = torch.empty(0, network.feature_dim)
 
     @torch.inference_mode()
@@ -82,10 +83,16 @@ class FrozenFeatures:
             raise TrainingError("The network gives features that are not finite; train it with a lower learning rate.")
         return features
 
+    def expect(self, rows: np.ndarray) -> None:
+        """Compute these rows together with the first that is asked for: so their features do not depend, in their last
+        bits, on what is asked for in which order."""
+        self._expected = np.union1d(self._expected, rows)
+
     def of_rows(self, rows: np.ndarray) -> Tensor:
         """Features of plain images, shape (*rows.shape, d)."""
-        new = np.unique(rows[self._place[rows] < 0])
-        if new.size:
+        if (self._place[rows] < 0).any():
+            wanted = np.union1d(rows, self._expected)
+            new = wanted[self._place[wanted] < 0]
             self._place[new] = len(self._kept) + np.arange(new.size)
             chunks = np.array_split(new, -(-new.size // self.batch_size))
             computed = [self.of_images(transforms.gather(self.prepared, chunk)) for chunk in chunks]
@@ -120,6 +127,7 @@ def few_shot_test(
     seed: int,
     purpose: str = "support copies",
     what: str = "episodes",
+    kept: Kept | None = None,
 ) -> dict[str, Outcome]:
     """Test a network on episodes of one shape with every learner.
 
@@ -128,7 +136,9 @@ def few_shot_test(
         n_augmented_support: augmented copies of each support image; 0 takes the image itself.
         seed, purpose: name the stream of the copies, with the k_shot and the episode's number; every network sees the
             same copies.
-        what: name of the work in progress lines.
+        what: name of the work in progress lines, and of its pieces in `kept`.
+        kept: predictions of an interrupted run, which is gone on from. `features` must have been told to expect all
+            rows of all tests of its network (`rows_seen`), so that it does not matter which of them are still to do.
 
     Returns:
         Outcome of each learner.
@@ -136,21 +146,32 @@ def few_shot_test(
     per_chunk = 1
     if n_augmented_support:
         per_chunk = max(1, features.batch_size // (episodes[0].support.size * n_augmented_support))
-    predictions: dict[str, list[np.ndarray]] = {name: [] for name in learners}
-    starts = range(0, len(episodes), per_chunk)
-    features.of_rows(np.unique(np.concatenate([episode.query.ravel() for episode in episodes])))
+    features.expect(rows_seen(episodes, n_augmented_support))
+
+    def predict(start: int) -> dict[str, Tensor]:
+        """Of each learner the labels of the queries, shape (episodes of the chunk, way, n_query)."""
+        chunk = episodes[start : start + per_chunk]
+        rows = np.stack([episode.support for episode in chunk])
+        if n_augmented_support:
+            streams = [torch_stream(seed, purpose, rows.shape[2], start + i) for i in range(len(chunk))]
+            supports = features.of_augmented(rows, n_augmented_support, streams)
+        else:
+            supports = features.of_rows(rows)
+        queries = [features.of_rows(episode.query) for episode in chunk]
+        return {
+            name: torch.stack([learner(*pair).argmax(-1) for pair in zip(supports, queries, strict=True)])
+            for name, learner in learners.items()
+        }
+
     # the learners' problems are so small that BLAS threads wait for each other longer than they work
     with threadpool_limits(1, user_api="blas"):
-        for start in track(starts, what):
-            chunk = episodes[start : start + per_chunk]
-            rows = np.stack([episode.support for episode in chunk])
-            if n_augmented_support:
-                streams = [torch_stream(seed, purpose, rows.shape[2], start + i) for i in range(len(chunk))]
-                supports = features.of_augmented(rows, n_augmented_support, streams)
-            else:
-                supports = features.of_rows(rows)
-            for episode, support in zip(chunk, supports, strict=True):
-                query = features.of_rows(episode.query)
-                for name, learner in learners.items():
-                    predictions[name].append(learner(support, query).argmax(-1).numpy())
-    return {name: Outcome.of(episodes, np.stack(found)) for name, found in predictions.items()}
+        found = (kept or Kept()).pieces(what, range(0, len(episodes), per_chunk), predict)
+    return {name: Outcome.of(episodes, torch.cat([one[name] for one in found]).numpy()) for name in learners}
+
+
+def rows_seen(episodes: Sequence[Episode], n_augmented_support: int) -> np.ndarray:
+    """Rows whose plain images a test on these episodes looks at, in ascending order."""
+    seen = [episode.query.ravel() for episode in episodes]
+    if not n_augmented_support:
+        seen += [episode.support.ravel() for episode in episodes]
+    return np.unique(np.concatenate(seen))

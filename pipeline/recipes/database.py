@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core.checkpoint import Checkpoint
+from pipeline.core.checkpoint import Checkpoint, Pace
 from pipeline.core.config import knob
 from pipeline.core.errors import CapabilityError, ConfigError, DataError, ScoreError, TrainingError
 from pipeline.core.progress import track
@@ -30,7 +30,6 @@ from pipeline.evaluation.variance_split import (
 )
 from pipeline.recipes import oracles
 from pipeline.recipes.oracles import Bench, Question
-from pipeline.strategies.runner import SAVE_EVERY_SECONDS
 
 DRAWS_PER_ARCHITECTURE = 1000
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
@@ -217,7 +216,6 @@ def ask(
     """
     from pipeline.core.workers import Workers
 
-    save_every = SAVE_EVERY_SECONDS if save_every is None else save_every
     oracle.check(bench)
     saved = (checkpoint.load() if checkpoint else None) or {"results": {}, "wall_seconds": 0.0}
     results, before, started = dict(saved["results"]), saved["wall_seconds"], clock()
@@ -236,14 +234,14 @@ def ask(
         if checkpoint:
             checkpoint.save({"results": results, "wall_seconds": before + clock() - started})
 
-    last = started
+    pace = Pace(save_every, clock)
     with Workers(answer, min(n_workers, max(1, len(todo))) if bench.device.type == "cpu" else 1) as workers:
         done = len(results)
         for number, result in track(workers.map(todo), "architectures on tasks", total=len(plan.pairs), done=done):
             results[number] = result
-            if clock() - last >= save_every:
+            if pace.due:
                 save()
-                last = clock()
+                pace.restart()
     save()
     ordered = [results[number] for number in range(len(plan.pairs))]
     if all(one["value"] is None for one in ordered):

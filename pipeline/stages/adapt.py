@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 
 from pipeline.core import artifacts
 from pipeline.core.artifacts import read_json, sha256
+from pipeline.core.checkpoint import Kept
 from pipeline.core.config import build
 from pipeline.core.errors import ArtifactError
 from pipeline.core.progress import say
@@ -28,7 +29,7 @@ from pipeline.evaluation.settings import AdaptConfig
 from pipeline.evaluation.statistics import NORMAL_QUANTILE
 from pipeline.learners.meta_learner import MetaLearner, State
 from pipeline.stages.common import Frozen
-from pipeline.stages.evaluate import SPLIT
+from pipeline.stages.evaluate import SPLIT, checkpoint_of
 from pipeline.stages.meta_learn import without_graph
 from pipeline.stages.meta_learned import Setting, Start, mean_size, states_in
 from pipeline.stages.trained import Measured, add_trained_arguments, size_of, weights_facts
@@ -41,6 +42,7 @@ class Job(Measured):
     Attributes:
         starts, states: what was meta-learned, one state for each start.
         episodes: stored ones, by shot.
+        kept: what an interrupted run has predicted already.
     """
 
     frozen: Frozen
@@ -53,6 +55,7 @@ class Job(Measured):
     episodes: dict[int, list[Episode]]
     starts: list[Start]
     states: list[State]
+    kept: Kept = field(default_factory=Kept)
     trained_by = "meta_learn"
 
     @classmethod
@@ -91,6 +94,7 @@ class Job(Measured):
             self.setting.config.tasks_per_batch,
             what=what,
             section=self.setting.section,
+            kept=self.kept,
         )
 
 
@@ -122,6 +126,7 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> None:
     job = Job.read(arguments)
+    job = replace(job, kept=Kept(checkpoint_of(job, arguments)))
     parts, setting = measure(job)
     numbers = {k_shot: numbers_tested(parts, job.seeds, k_shot) for k_shot in sorted(job.episodes)}
     trained = {k_shot: of_seeds(parts, job.seeds, k_shot, "trained") for k_shot in numbers}
@@ -144,6 +149,7 @@ def run(arguments) -> None:
         "provenance": {**job.provenance(), "episodes_digest": sha256(arguments.episodes)},
     }
     artifacts.write_json(arguments.measured, measured)
+    job.kept.clear()
     for k_shot, of_shot in accuracy.items():
         say(
             f"{job.setting.label}, {k_shot}-shot: {100 * of_shot['mean']:.2f} % "
@@ -175,7 +181,7 @@ def measure(job: Job) -> tuple[list[Part], str]:
             before = first, job.test(learner, untrained, [stored[n] for n in first], f"{what}, untrained")
         outcome = job.test(learner, state, [stored[n] for n in numbers], what)
         once = independent_episodes(job, start.k_shot) if own is None else []
-        alone = job.test(learner, state, once, what) if once else None
+        alone = job.test(learner, state, once, f"{what}, no image twice") if once else None
         parts.append(Part(start, numbers, outcome, before, alone, size))
     return parts, setting
 

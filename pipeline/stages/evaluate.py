@@ -1,7 +1,7 @@
 """Test the trained networks on the stored episodes of the novel classes, beside the same networks untrained."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import nn
 from pipeline import learners
 from pipeline.core import artifacts
 from pipeline.core.artifacts import sha256
+from pipeline.core.checkpoint import Checkpoint, Kept
 from pipeline.core.config import build
 from pipeline.core.progress import say
 from pipeline.core.rng import numpy_stream
@@ -19,9 +20,10 @@ from pipeline.data.prepared import require_few_shot
 from pipeline.episodes import files
 from pipeline.episodes.disjoint import disjoint_episodes
 from pipeline.evaluation.estimates import estimate, mean_and_interval
-from pipeline.evaluation.few_shot_test import FrozenFeatures, Outcome, few_shot_test
+from pipeline.evaluation.few_shot_test import FrozenFeatures, Outcome, few_shot_test, rows_seen
 from pipeline.evaluation.settings import EvaluateConfig
-from pipeline.stages.trained import Trained, add_trained_arguments, size_of
+from pipeline.stages.common import checkpoint_path
+from pipeline.stages.trained import Measured, Trained, add_trained_arguments, size_of
 
 READ_OUT, SECOND_READ_OUT = "linear_probe", "prototypes"
 SPLIT = "novel"
@@ -32,17 +34,26 @@ Outcomes = dict[str, dict[int, list[Outcome]]]
 
 @dataclass(frozen=True)
 class Job:
-    """What one evaluation is about."""
+    """What one evaluation is about.
+
+    Attributes:
+        kept: what an interrupted run has predicted already.
+    """
 
     networks: Trained
     episodes: dict[int, list[Episode]]
     evaluate: EvaluateConfig
+    kept: Kept = field(default_factory=Kept)
 
     def probe(self) -> Any:
         return learners.get(READ_OUT)(C=self.evaluate.inverse_regularisation, max_iter=self.evaluate.max_iter)
 
-    def features(self, network: nn.Module) -> FrozenFeatures:
-        return self.networks.features(network, self.evaluate.batch_size)
+    def features(self, network: nn.Module, episodes: Iterable[Sequence[Episode]]) -> FrozenFeatures:
+        """Those of a network that will be tested on each of these lists of episodes."""
+        features = self.networks.features(network, self.evaluate.batch_size)
+        for one in filter(None, episodes):
+            features.expect(rows_seen(one, self.evaluate.n_augmented_support))
+        return features
 
 
 def add_arguments(parser) -> None:
@@ -57,7 +68,9 @@ def run(arguments) -> None:
     networks = Trained.read(arguments)
     frozen, prepared = networks.frozen, networks.prepared
     require_few_shot(prepared, "The few-shot test")
-    job = Job(networks, files.read(arguments.episodes), build(EvaluateConfig, frozen.params["evaluate"], "evaluate"))
+    config = build(EvaluateConfig, frozen.params["evaluate"], "evaluate")
+    kept = Kept(checkpoint_of(networks, arguments))
+    job = Job(networks, files.read(arguments.episodes), config, kept)
     files.check(job.episodes, prepared, arguments.episodes)
     trained, disjoint, untrained, sizes = measure(job)
     artifacts.write_csv(arguments.accuracies, accuracy_table(job, trained))
@@ -77,12 +90,21 @@ def run(arguments) -> None:
         "provenance": {**networks.provenance(), "episodes_digest": sha256(arguments.episodes)},
     }
     artifacts.write_json(arguments.measured, measured)
+    kept.clear()
     for k_shot, of_shot in measured["accuracy"].items():
         before = measured["untrained"][k_shot]
         say(
             f"{frozen.method} on {frozen.dataset}, {k_shot}-shot: {100 * of_shot['mean']:.2f} % "
             f"(untrained {100 * before['mean']:.2f} %)"
         )
+
+
+def checkpoint_of(networks: Measured, arguments) -> Checkpoint:
+    """Where a test of trained networks on episodes keeps what it has predicted."""
+    frozen = networks.frozen
+    read = {name: sha256(getattr(arguments, name)) for name in ("genotype", "weights", "episodes")}
+    key = {"params": frozen.digest, "data": networks.prepared.digest, **read}
+    return Checkpoint(checkpoint_path(frozen.stage, frozen.method, frozen.dataset), key)
 
 
 def measure(
@@ -103,19 +125,20 @@ def measure(
     sizes = []
     for what, network, state in job.networks.networks():
         sizes.append(size_of(network, job.networks.prepared))
-        features = job.features(network)
-        for k_shot, episodes in job.episodes.items():
-            some = episodes[: job.evaluate.n_untrained_episodes]
+        first = {k: episodes[: job.evaluate.n_untrained_episodes] for k, episodes in job.episodes.items()}
+        features = job.features(network, first.values())
+        for k_shot, some in first.items():
             label = f"{what}, untrained, {k_shot}-shot"
             untrained[k_shot].append(tested(job, features, some, probe, label)[READ_OUT])
         network.load_state_dict(state)
-        features = job.features(network)
+        features = job.features(network, [*job.episodes.values(), *without_replacement.values()])
         for k_shot, episodes in job.episodes.items():
             label = f"{what}, {k_shot}-shot"
             for name, outcome in tested(job, features, episodes, both, label).items():
                 trained[name][k_shot].append(outcome)
             if without_replacement[k_shot]:
-                found = tested(job, features, without_replacement[k_shot], probe, label, "disjoint support copies")
+                once, label = without_replacement[k_shot], f"{label}, no image twice"
+                found = tested(job, features, once, probe, label, "disjoint support copies")
                 disjoint[k_shot].append(found[READ_OUT])
     return trained, disjoint, untrained, sizes
 
@@ -136,6 +159,7 @@ def tested(
         seed=job.networks.frozen.seed,
         purpose=purpose,
         what=what,
+        kept=job.kept,
     )
 
 

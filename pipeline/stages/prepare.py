@@ -3,7 +3,7 @@
 from pipeline.core.device import n_cores
 from pipeline.data.base import open_dataset
 from pipeline.data.preparing import prepare
-from pipeline.stages.common import add_prepared_arguments, machine, read_params_for
+from pipeline.stages.common import add_prepared_arguments, checkpoint_path, machine, read_params_for
 
 
 def add_arguments(parser) -> None:
@@ -23,4 +23,5 @@ def run(arguments) -> None:
         index=arguments.index,
         manifest=arguments.manifest,
         n_workers=machine().threads or n_cores(),
+        checkpoint=(checkpoint_path("prepare", arguments.dataset), frozen.digest),
     )

@@ -6,11 +6,10 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from pipeline.core.checkpoint import Checkpoint
+from pipeline.core.checkpoint import Checkpoint, Pace
 from pipeline.core.progress import track
 from pipeline.strategies.indicators import Measured
 
-SAVE_EVERY_SECONDS = 15.0
 Results = Mapping[Hashable, dict]
 
 
@@ -150,7 +149,6 @@ def run(
             ends as if it had never stopped.
         save_every: seconds between checkpoints inside a round, None for 15; one is always written after a round.
     """
-    save_every = SAVE_EVERY_SECONDS if save_every is None else save_every
     state = context.state_of(name)
     results: dict[Hashable, dict] = {}
     if state is not None:
@@ -158,14 +156,14 @@ def run(
         results = dict(state["results"])
     n_done = (state["n_told"] if state else 0) + len(results)
     n_left = sum(evaluator.n_jobs(size) for size in strategy.sizes_left()) - len(results)
-    steps = _steps(strategy, evaluator, context, name, results, n_done - len(results), save_every, clock)
-    for _ in track(steps, name, total=n_done + n_left, done=n_done):
-        pass
+    steps = _steps(strategy, evaluator, context, name, results, n_done - len(results), Pace(save_every, clock))
+    with contextlib.closing(steps):
+        for _ in track(steps, name, total=n_done + n_left, done=n_done):
+            pass
 
 
-def _steps(strategy, evaluator, context, name, results, n_told, save_every, clock) -> Iterator[None]:
+def _steps(strategy, evaluator, context, name, results, n_told, pace) -> Iterator[None]:
     """The search itself; yields after every finished job."""
-    last = clock()
 
     def save() -> None:
         context.save(name, {"strategy": strategy.state_dict(), "results": list(results.items()), "n_told": n_told})
@@ -175,15 +173,15 @@ def _steps(strategy, evaluator, context, name, results, n_told, save_every, cloc
         with contextlib.closing(evaluator.run(strategy, jobs)) as finished:
             for job, result in finished:
                 results[job] = {**result, "elapsed": context.elapsed()}
-                if clock() - last >= save_every:
+                if pace.due:
                     save()
-                    last = clock()
+                    pace.restart()
                 yield
         n_told += len(results)
         _tell(strategy, evaluator, context.journal, results)
         results.clear()
         save()
-        last = clock()
+        pace.restart()
 
 
 def _tell(strategy, evaluator, journal: Journal, results: Results) -> None:

@@ -15,6 +15,8 @@ import pytest
 from pipeline.core.artifacts import (
     digest,
     read_json,
+    resuming_array,
+    scratch_folder,
     sha256,
     to_json,
     write_json,
@@ -55,6 +57,58 @@ def test_an_array_larger_than_the_disk_is_refused_before_anything_is_written(tmp
     with pytest.raises(DiskFullError, match="MiB free"), writing_array(tmp_path / "a.npy", (beyond,), np.uint8):
         pytest.fail("the block must not be entered")
     assert os.listdir(tmp_path) == []
+
+
+def fill(path, rows, shape=(4, 2), end=None):
+    with resuming_array(path, shape, np.uint8) as array:
+        found = array.copy()
+        array[rows] = 7
+        if end:
+            raise end
+    return found
+
+
+def test_an_array_that_was_broken_off_goes_on_with_what_was_filled(tmp_path):
+    path = tmp_path / "a.npy"
+    with pytest.raises(KeyboardInterrupt):
+        fill(path, 1, end=KeyboardInterrupt)
+    assert not path.exists()
+    assert fill(path, 2).tolist() == [[0, 0], [7, 7], [0, 0], [0, 0]]
+    assert np.load(path).tolist() == [[0, 0], [7, 7], [7, 7], [0, 0]]
+    assert os.listdir(tmp_path) == ["a.npy"]
+
+
+def test_an_array_of_another_form_is_begun_afresh(tmp_path):
+    path = tmp_path / "a.npy"
+    with pytest.raises(KeyboardInterrupt):
+        fill(path, 1, end=KeyboardInterrupt)
+    assert not fill(path, 0, shape=(5, 2)).any()
+    assert np.load(path).shape == (5, 2)
+
+
+def test_an_array_that_ends_in_an_error_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError):
+        fill(tmp_path / "a.npy", 1, end=RuntimeError)
+    assert os.listdir(tmp_path) == []
+
+
+def test_two_processes_that_fill_the_same_array_do_not_disturb_each_other(tmp_path):
+    path = tmp_path / "a.npy"
+    with resuming_array(path, (4, 2), np.uint8) as first:
+        first[:] = 1
+        assert not fill(path, 3).any()
+    assert np.load(path).tolist() == [[1, 1]] * 4
+    assert os.listdir(tmp_path) == ["a.npy"]
+
+
+def test_scratch_folders_of_killed_owners_go_and_those_of_living_ones_stay(tmp_path):
+    left, other = tmp_path / ".work.abcd1234", tmp_path / ".else.abcd1234"
+    left.mkdir()
+    other.mkdir()
+    with scratch_folder(tmp_path, "work") as first, scratch_folder(tmp_path, "work") as second:
+        (first / "file").write_text("x")
+        assert first.is_dir() and second.is_dir() and not left.exists()
+    assert list(tmp_path.iterdir()) == [other]
 
 
 KILLED_WHILE_WRITING = """

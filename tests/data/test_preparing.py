@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.core.errors import ArtifactError, DataError, UnknownNameError
-from pipeline.data import get
+from pipeline.core.stopping import Stopped
+from pipeline.data import get, preparing
 from pipeline.data.base import Options, open_dataset
 from pipeline.data.cifar import CIFAR10
 from pipeline.data.fetching import fetch
@@ -215,6 +216,36 @@ def test_a_full_disk_while_preparing_is_explained_and_leaves_nothing_behind(tmp_
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "explained:" in answer.stdout
     assert list((tmp_path / "prepared").iterdir()) == []
+
+
+@pytest.mark.parametrize("page_lost", [False, True])
+def test_a_preparation_that_was_broken_off_reads_only_what_is_missing(tmp_path, monkeypatch, page_lost):
+    """What was found is kept now and then; of the array's pages not all may have reached the disk."""
+    dataset = get("fc100")(Options(SMALL))
+    fetch(dataset, "fc100", tmp_path / "raw.tar", mirror=make_mirror(tmp_path / "mirror", cifar))
+    whole, resumed = (outputs(tmp_path / name, "fc100") for name in ("whole", "resumed"))
+    prepare(dataset, "fc100", tmp_path / "raw.tar", **whole)
+    monkeypatch.setattr(preparing, "CHUNK", 10)
+    monkeypatch.setattr(preparing, "SECONDS_BETWEEN_SAVES", 0)
+    read_into, seen = preparing.read_into, []
+
+    def counted(array, start, records, target):
+        seen.append(start)
+        if seen == [0, 10, 20]:
+            raise Stopped
+        return read_into(array, start, records, target)
+
+    monkeypatch.setattr(preparing, "read_into", counted)
+    options = {**resumed, "checkpoint": (tmp_path / "state.pt", "digest")}
+    with pytest.raises(Stopped):
+        prepare(dataset, "fc100", tmp_path / "raw.tar", **options)
+    if page_lost:
+        (partial,) = resumed["images"].parent.glob(".*.partial")
+        np.load(partial, mmap_mode="r+")[13] = 0
+    prepare(dataset, "fc100", tmp_path / "raw.tar", **options)
+    assert seen[3] == (10 if page_lost else 20)
+    assert [resumed[kind].read_bytes() for kind in whole] == [path.read_bytes() for path in whole.values()]
+    assert not list(tmp_path.glob("state*")) and len(list(resumed["images"].parent.iterdir())) == 3
 
 
 def changed_cifar10(folder, change):

@@ -59,8 +59,8 @@ class Project:
             self.environment.pop(name, None)
 
     @classmethod
-    def copied(cls, folder: pathlib.Path, params: dict) -> "Project":
-        """A fresh copy of this checkout with `params` laid over params.yaml, under git and DVC."""
+    def plain(cls, folder: pathlib.Path, params: dict) -> "Project":
+        """A fresh copy of this checkout with `params` laid over params.yaml."""
         folder.mkdir(parents=True)
         for name in PARTS:
             source, target = ROOT / name, folder / name
@@ -72,6 +72,12 @@ class Project:
                 shutil.copy(source, target)
         project = cls(folder)
         project.edit(params)
+        return project
+
+    @classmethod
+    def copied(cls, folder: pathlib.Path, params: dict) -> "Project":
+        """The same under git and DVC."""
+        project = cls.plain(folder, params)
         project.run("git", "init", "-q", ".")
         project.run("dvc", "init", "-q")
         project.run("dvc", "config", "core.analytics", "false")

@@ -167,6 +167,7 @@ def started(project, job: str, running) -> psutil.Process:
     raise AssertionError(f"Snakemake ended before it came to {job}")
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_midst_of_search_and_training_ends_as_an_undisturbed_one(finished, tmp_path):
     project = Project.copied(tmp_path / "project", SMALL)
     target = "results/metantk_doublemnist.json"

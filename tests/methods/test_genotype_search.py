@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from pipeline import methods, spaces
+from pipeline.core import checkpoint
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.config import build
 from pipeline.core.errors import CapabilityError, DataError
 from pipeline.recipes import genotype_scoring
 from pipeline.stages.search import cost_record
-from pipeline.strategies import runner
 from pipeline.strategies.runner import Context
 from tests import tiny_set
 
@@ -124,7 +124,7 @@ class KilledError(Exception):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("after", [1, 4, 8])
 def test_a_search_broken_off_anywhere_ends_as_an_undisturbed_one(name, after, tiny, searched, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "SAVE_EVERY_SECONDS", 0.0)
     measure, calls = genotype_scoring.GenotypeEvaluator._measure, []
 
     def breaking(self, job):

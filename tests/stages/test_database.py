@@ -37,8 +37,8 @@ KNOBS = {
 IMPATIENT = """
 import sys
 from pipeline.__main__ import main
-from pipeline.recipes import database
-database.SAVE_EVERY_SECONDS = 0.0
+from pipeline.core import checkpoint
+checkpoint.SAVE_EVERY_SECONDS = 0.0
 sys.exit(main(sys.argv[1:]))
 """
 TAGS = ("laptop", "gpu", "paper")

@@ -24,8 +24,8 @@ SMALL = {"channels": 2, "image_size": 8, "repeat": 1, "prune_number": 6, "n_regi
 IMPATIENT = """
 import sys
 from pipeline.__main__ import main
-from pipeline.strategies import runner
-runner.SAVE_EVERY_SECONDS = 0.1
+from pipeline.core import checkpoint
+checkpoint.SAVE_EVERY_SECONDS = 0.1
 sys.exit(main(sys.argv[1:]))
 """
 
