@@ -47,6 +47,23 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
+def run(module, arguments) -> int:
+    """Run a stage on files that are as they were written, and keep the digests of what it writes."""
+    from pipeline.stages import seals
+
+    def files() -> list[str]:
+        besides = module.beside(arguments) if hasattr(module, "beside") else []
+        return list(seals.project_files([*vars(arguments).values(), besides]))
+
+    # what looks for damage must see it
+    if not getattr(module, "LOOKS_FOR_DAMAGE", False):
+        seals.check(files())
+    before = seals.state_of(files())
+    code = module.run(arguments) or 0
+    seals.seal(files(), before)
+    return code
+
+
 def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
@@ -63,7 +80,7 @@ def main(argv: list[str]) -> int:
             allow_abbrev=False,
         )
         module.add_arguments(parser)
-        return module.run(parser.parse_args(argv[1:])) or 0
+        return run(module, parser.parse_args(argv[1:]))
     except PipelineError as error:
         return fail(str(error))
     except OSError as error:

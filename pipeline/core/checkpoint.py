@@ -1,13 +1,18 @@
 """Checkpoints of long work: atomic, tied to what they belong to, deleted once the work is done."""
 
 import contextlib
+import hashlib
+import io
 import os
 import pathlib
-import pickle
 from typing import Any
 
 from pipeline.core.artifacts import PathLike, digest, remove_abandoned, writing
 from pipeline.core.progress import say
+
+
+def _seal(content) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 class Checkpoint:
@@ -23,17 +28,18 @@ class Checkpoint:
         self.path, self.key = pathlib.Path(path), digest(key)
 
     def load(self) -> Any | None:
-        """The last saved state (tensors on the CPU), or None when there is none of this key that can be read."""
+        """The last saved state (tensors on the CPU), or None when there is none of this key that is undamaged."""
         import torch
 
         if not self.path.exists():
             return None
-        try:
-            saved = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-            say(f"{self.path} cannot be read ({type(error).__name__}); starting afresh")
+        # torch's own format tells neither a flipped bit nor, always, a lost end
+        seal, _, content = self.path.read_bytes().partition(b"\n")
+        if seal != _seal(content):
+            say(f"{self.path} is damaged: it is not what its own SHA-256 says; starting afresh")
             return None
-        if not isinstance(saved, dict) or saved.get("key") != self.key:
+        saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if saved["key"] != self.key:
             say(f"{self.path} belongs to other parameters or data; starting afresh")
             return None
         return saved["state"]
@@ -42,8 +48,11 @@ class Checkpoint:
         """Replace the saved state; `state` holds only tensors, numbers, text, None, lists, tuples and dicts."""
         import torch
 
+        content = io.BytesIO()
+        torch.save({"key": self.key, "state": state}, content)
         with writing(self.path, "wb") as file:
-            torch.save({"key": self.key, "state": state}, file)
+            file.write(_seal(content.getbuffer()) + b"\n")
+            file.write(content.getbuffer())
 
     def clear(self) -> None:
         if self.path.parent.is_dir():

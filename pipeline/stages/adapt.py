@@ -13,7 +13,6 @@ from pipeline.core import artifacts
 from pipeline.core.artifacts import read_json, sha256
 from pipeline.core.config import build
 from pipeline.core.errors import ArtifactError
-from pipeline.core.progress import say
 from pipeline.core.rng import numpy_stream
 from pipeline.core.tensors import read_tensors
 from pipeline.core.types import Episode
@@ -28,7 +27,7 @@ from pipeline.evaluation.settings import AdaptConfig
 from pipeline.evaluation.statistics import NORMAL_QUANTILE
 from pipeline.learners.meta_learner import MetaLearner, State
 from pipeline.stages.common import Frozen
-from pipeline.stages.evaluate import SPLIT
+from pipeline.stages.evaluate import SPLIT, tell
 from pipeline.stages.meta_learn import without_graph
 from pipeline.stages.meta_learned import Setting, Start, mean_size, states_in
 from pipeline.stages.trained import Measured, add_trained_arguments, size_of, weights_facts
@@ -121,6 +120,18 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
+    measured, table = assess(arguments)
+    artifacts.write_csv(arguments.accuracies, table)
+    artifacts.write_json(arguments.measured, measured)
+    tell(measured)
+
+
+def assess(arguments) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Test what the arguments name; nothing is written.
+
+    Returns:
+        Accuracies and intervals with their provenance, and each episode's accuracy.
+    """
     job = Job.read(arguments)
     parts, setting = measure(job)
     numbers = {k_shot: numbers_tested(parts, job.seeds, k_shot) for k_shot in sorted(job.episodes)}
@@ -135,20 +146,18 @@ def run(arguments) -> None:
     n_untrained = max(len(part.untrained[0]) for part in parts if part.untrained is not None)
     learner = job.setting.method.learner
     table = accuracy_table(job.seeds, numbers, trained, learner)
-    artifacts.write_csv(arguments.accuracies, table)
     measured = {
         "kind": "adapted",
         **job.facts(protocol(job, numbers, n_untrained, setting), sizes(parts, job.seeds)),
         "accuracy": accuracy,
         "untrained": untrained,
-        "provenance": {**job.provenance(), "episodes_digest": sha256(arguments.episodes)},
+        "provenance": {
+            **job.provenance(),
+            "weights_sha256": sha256(arguments.weights),
+            "episodes_digest": sha256(arguments.episodes),
+        },
     }
-    artifacts.write_json(arguments.measured, measured)
-    for k_shot, of_shot in accuracy.items():
-        say(
-            f"{job.setting.label}, {k_shot}-shot: {100 * of_shot['mean']:.2f} % "
-            f"(untrained {100 * untrained[k_shot]['mean']:.2f} %)"
-        )
+    return measured, table
 
 
 def measure(job: Job) -> tuple[list[Part], str]:

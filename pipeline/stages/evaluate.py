@@ -54,13 +54,34 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
+    measured, table = assess(arguments)
+    artifacts.write_csv(arguments.accuracies, table)
+    artifacts.write_json(arguments.measured, measured)
+    tell(measured)
+
+
+def tell(measured: Mapping[str, Any]) -> None:
+    """One line for the log per shot."""
+    for k_shot, of_shot in measured["accuracy"].items():
+        before = measured["untrained"][k_shot]
+        say(
+            f"{measured['method']} on {measured['dataset']}, {k_shot}-shot: {100 * of_shot['mean']:.2f} % "
+            f"(untrained {100 * before['mean']:.2f} %)"
+        )
+
+
+def assess(arguments) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Test what the arguments name; nothing is written.
+
+    Returns:
+        Accuracies and intervals with their provenance, and each episode's accuracy.
+    """
     networks = Trained.read(arguments)
     frozen, prepared = networks.frozen, networks.prepared
     require_few_shot(prepared, "The few-shot test")
     job = Job(networks, files.read(arguments.episodes), build(EvaluateConfig, frozen.params["evaluate"], "evaluate"))
     files.check(job.episodes, prepared, arguments.episodes)
     trained, disjoint, untrained, sizes = measure(job)
-    artifacts.write_csv(arguments.accuracies, accuracy_table(job, trained))
     measured = {
         **networks.facts(protocol(job), sizes),
         "accuracy": {
@@ -74,15 +95,13 @@ def run(arguments) -> None:
         },
         "prototypes": {str(k): mean_and_interval(outcomes) for k, outcomes in trained[SECOND_READ_OUT].items()},
         "untrained": {str(k): mean_and_interval(outcomes) for k, outcomes in untrained.items()},
-        "provenance": {**networks.provenance(), "episodes_digest": sha256(arguments.episodes)},
+        "provenance": {
+            **networks.provenance(),
+            "weights_sha256": sha256(arguments.weights),
+            "episodes_digest": sha256(arguments.episodes),
+        },
     }
-    artifacts.write_json(arguments.measured, measured)
-    for k_shot, of_shot in measured["accuracy"].items():
-        before = measured["untrained"][k_shot]
-        say(
-            f"{frozen.method} on {frozen.dataset}, {k_shot}-shot: {100 * of_shot['mean']:.2f} % "
-            f"(untrained {100 * before['mean']:.2f} %)"
-        )
+    return measured, accuracy_table(job, trained)
 
 
 def measure(
