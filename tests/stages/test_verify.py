@@ -28,7 +28,7 @@ def frozen(stage: str, stem: str) -> str:
     return digest(content)
 
 
-class Tester:
+class StandIn:
     """What stands in the place of the stage that tests: it gives what was stored, with changes.
 
     Attributes:
@@ -55,7 +55,7 @@ class Tester:
 
 
 @pytest.fixture
-def tested(tmp_path, monkeypatch) -> Tester:
+def tested(tmp_path, monkeypatch) -> StandIn:
     """A few-shot result with all its files, in the present folder."""
     monkeypatch.chdir(tmp_path)
     for path in (
@@ -72,7 +72,7 @@ def tested(tmp_path, monkeypatch) -> Tester:
     made_results.write_inputs(tmp_path, "random", made_results.CONTROL, changes=same)
     made_results.write_inputs(tmp_path, "metantk", made_results.FOUND, changes=same | own)
     made_results.compared("metantk", params="build/params/compare_metantk_doublemnist.json")
-    stage = Tester()
+    stage = StandIn()
     kind = dataclasses.replace(verify.KINDS["few_shot"], recompute=verify.compared(stage))
     monkeypatch.setitem(verify.KINDS, "few_shot", kind)
     return stage
