@@ -49,7 +49,9 @@ def out_of_memory(error: BaseException) -> bool:
 
 def run(module, arguments) -> int:
     """Run a stage on files that are as they were written, and keep the digests of what it writes."""
-    from pipeline.stages import seals
+    from pipeline.stages import folder, seals
+
+    claim = folder.claim(folder.DVC) if os.environ.get("DVC_STAGE") else None
 
     def files() -> list[str]:
         besides = module.beside(arguments) if hasattr(module, "beside") else []
@@ -61,6 +63,8 @@ def run(module, arguments) -> int:
     before = seals.state_of(files())
     code = module.run(arguments) or 0
     seals.seal(files(), before)
+    if claim is not None:
+        claim.close()
     return code
 
 
