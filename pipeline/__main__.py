@@ -49,6 +49,27 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
+def run(module, arguments) -> int:
+    """Run a stage on files that are as they were written, and keep the digests of what it writes."""
+    from pipeline.stages import folder, seals
+
+    claim = folder.claim(folder.DVC) if os.environ.get("DVC_STAGE") else None
+
+    def files() -> list[str]:
+        besides = module.beside(arguments) if hasattr(module, "beside") else []
+        return list(seals.project_files([*vars(arguments).values(), besides]))
+
+    # what looks for damage must see it
+    if not getattr(module, "LOOKS_FOR_DAMAGE", False):
+        seals.check(files())
+    before = seals.state_of(files())
+    code = module.run(arguments) or 0
+    seals.seal(files(), before)
+    if claim is not None:
+        claim.close()
+    return code
+
+
 def main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
@@ -67,7 +88,7 @@ def main(argv: list[str]) -> int:
         module.add_arguments(parser)
         arguments = parser.parse_args(argv[1:])
         with listening():
-            return module.run(arguments) or 0
+            return run(module, arguments)
     except Stopped:
         say("stopped by SIGTERM: what was finished is kept, and the same command goes on from there")
         return EXIT_CODE

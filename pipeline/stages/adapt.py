@@ -14,7 +14,6 @@ from pipeline.core.artifacts import read_json, sha256
 from pipeline.core.checkpoint import Kept
 from pipeline.core.config import build
 from pipeline.core.errors import ArtifactError
-from pipeline.core.progress import say
 from pipeline.core.rng import numpy_stream
 from pipeline.core.tensors import read_tensors
 from pipeline.core.types import Episode
@@ -29,7 +28,7 @@ from pipeline.evaluation.settings import AdaptConfig
 from pipeline.evaluation.statistics import NORMAL_QUANTILE
 from pipeline.learners.meta_learner import MetaLearner, State
 from pipeline.stages.common import Frozen
-from pipeline.stages.evaluate import SPLIT, checkpoint_of
+from pipeline.stages.evaluate import SPLIT, checkpoint_of, tell
 from pipeline.stages.meta_learn import without_graph
 from pipeline.stages.meta_learned import Setting, Start, mean_size, states_in
 from pipeline.stages.trained import Measured, add_trained_arguments, size_of, weights_facts
@@ -125,8 +124,24 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
+    measured, table, kept = assess(arguments, keep=True)
+    artifacts.write_csv(arguments.accuracies, table)
+    artifacts.write_json(arguments.measured, measured)
+    kept.clear()
+    tell(measured)
+
+
+def assess(arguments, keep: bool = False) -> tuple[dict[str, Any], pd.DataFrame, Kept]:
+    """Test what the arguments name; no result is written.
+
+    Args:
+        keep: go on from a checkpoint, and leave one behind for the case of an interruption.
+
+    Returns:
+        Accuracies and intervals with their provenance, each episode's accuracy, and what is to be cleared afterwards.
+    """
     job = Job.read(arguments)
-    job = replace(job, kept=Kept(checkpoint_of(job, arguments)))
+    job = replace(job, kept=Kept(checkpoint_of(job, arguments) if keep else None))
     parts, setting = measure(job)
     numbers = {k_shot: numbers_tested(parts, job.seeds, k_shot) for k_shot in sorted(job.episodes)}
     trained = {k_shot: of_seeds(parts, job.seeds, k_shot, "trained") for k_shot in numbers}
@@ -140,21 +155,18 @@ def run(arguments) -> None:
     n_untrained = max(len(part.untrained[0]) for part in parts if part.untrained is not None)
     learner = job.setting.method.learner
     table = accuracy_table(job.seeds, numbers, trained, learner)
-    artifacts.write_csv(arguments.accuracies, table)
     measured = {
         "kind": "adapted",
         **job.facts(protocol(job, numbers, n_untrained, setting), sizes(parts, job.seeds)),
         "accuracy": accuracy,
         "untrained": untrained,
-        "provenance": {**job.provenance(), "episodes_digest": sha256(arguments.episodes)},
+        "provenance": {
+            **job.provenance(),
+            "weights_sha256": sha256(arguments.weights),
+            "episodes_digest": sha256(arguments.episodes),
+        },
     }
-    artifacts.write_json(arguments.measured, measured)
-    job.kept.clear()
-    for k_shot, of_shot in accuracy.items():
-        say(
-            f"{job.setting.label}, {k_shot}-shot: {100 * of_shot['mean']:.2f} % "
-            f"(untrained {100 * untrained[k_shot]['mean']:.2f} %)"
-        )
+    return measured, table, job.kept
 
 
 def measure(job: Job) -> tuple[list[Part], str]:

@@ -85,19 +85,36 @@ def add_arguments(parser) -> None:
 def run(arguments) -> None:
     paths = {name: getattr(arguments, name) for name in INPUTS}
     inputs = read(paths, arguments.against)
-    check_same_test(inputs.measured, inputs.control)
     for (other, _), files in zip(inputs.against, arguments.against, strict=True):
-        check_same_tasks(inputs.measured, other)
         paths |= dict(zip((f"against_{other['method']}", f"episodes_{other['method']}"), files, strict=True))
-    check_same_search(inputs.measured, inputs.genotype)
+    check_together(inputs)
     write_text(arguments.drawing, drawing(inputs.genotype))
     paths["drawing"] = arguments.drawing
-    result = joined(inputs, paths, {name: sha256(path) for name, path in paths.items()})
-    if arguments.params:
-        result["provenance"]["params_digest"]["compare"] = read_params(arguments.params).digest
+    result = assemble(inputs, paths, arguments.params)
     check_result(result, arguments.out)
     write_json(arguments.out, result)
     write_csv(arguments.row, result_row(result, arguments.out, sha256(arguments.out)))
+
+
+def check_together(inputs: Inputs) -> None:
+    """Raises ArtifactError when the files of a comparison do not belong together."""
+    check_same_test(inputs.measured, inputs.control)
+    for other, _ in inputs.against:
+        check_same_tasks(inputs.measured, other)
+    check_same_search(inputs.measured, inputs.genotype)
+
+
+def assemble(inputs: Inputs, paths: Mapping[str, str], params: str | None) -> dict[str, Any]:
+    """The whole result, with the digests of its files as they lie on the disk and of its parameters.
+
+    Args:
+        paths: every input and the drawing, by role.
+        params: frozen parameters of the comparison.
+    """
+    result = joined(inputs, paths, {name: sha256(path) for name, path in paths.items()})
+    if params:
+        result["provenance"]["params_digest"]["compare"] = read_params(params).digest
+    return result
 
 
 def read(paths: Mapping[str, str], against: Sequence[Sequence[str]] = ()) -> Inputs:

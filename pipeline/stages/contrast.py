@@ -32,23 +32,34 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
-    frozen = read_params(arguments.params)
     paths = {name: getattr(arguments, name) for name in INPUTS}
     files = {name: read_json(path) for name, path in paths.items()}
     check_same_test(files["measured"], files["control"])
     check_same_search(files["measured"], files["genotype"])
     write_text(arguments.drawing, drawing(files["genotype"]))
     paths["drawing"] = arguments.drawing
-    result = joined(**files)
-    result["artifacts"] = dict(paths)
-    result["provenance"]["params_digest"]["contrast"] = frozen.digest
-    result["provenance"]["files"] = {path: sha256(path) for path in paths.values()}
+    result = assemble(files, paths, arguments.params)
     check_classifier(result, arguments.out)
     write_json(arguments.out, result)
     own, other = (100 * of["accuracy"]["top1"]["mean"] for of in (result, result["control"]))
     say(
         f"{result['method']} on {result['dataset']}: {own:.2f} % of the test images, random architectures {other:.2f} %"
     )
+
+
+def assemble(files: Mapping[str, Any], paths: Mapping[str, str], params: str) -> dict[str, Any]:
+    """The whole result, with the digests of its files as they lie on the disk and of its parameters.
+
+    Args:
+        files: content of every input by role.
+        paths: of every input and the drawing.
+        params: frozen parameters of the joining.
+    """
+    result = joined(**files)
+    result["artifacts"] = dict(paths)
+    result["provenance"]["params_digest"]["contrast"] = read_params(params).digest
+    result["provenance"]["files"] = {path: sha256(path) for path in paths.values()}
+    return result
 
 
 def joined(

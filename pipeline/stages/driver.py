@@ -9,13 +9,14 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from pipeline.core.device import may_be_accelerated, n_cores
 from pipeline.core.errors import ConfigError, UnknownNameError
 from pipeline.core.types import FEW_SHOT
 from pipeline.data.published_tables import TABLES
 from pipeline.stages.common import THREADS_TO_ADAPT
+from pipeline.stages.folder import SNAKEMAKE, claim, require_writable
 from pipeline.stages.freeze import freeze, remember
 from pipeline.stages.needs import option
 from pipeline.stages.settings import (
@@ -33,6 +34,10 @@ from pipeline.stages.settings import (
     section_of,
 )
 from pipeline.stages.track import refresh
+
+DRY = {"-n", "--dry-run", "--dryrun"}
+_held: list[IO] = []
+"""The claim on the folder, for as long as Snakemake runs."""
 
 
 def any_of(names: Iterable[str]) -> str:
@@ -179,6 +184,9 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
     freezer = Freezer(config)
     if is_main_process:
         check_targets(sys.argv[1:], freezer)
+        if DRY.isdisjoint(sys.argv):
+            require_writable()
+            _held.append(claim(SNAKEMAKE))
         freeze(freezer)
         refresh()
     (datasets, methods), listed, of_learned = grid(config), classification(config), learned(config)

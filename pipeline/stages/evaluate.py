@@ -65,15 +65,40 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
+    measured, table, kept = assess(arguments, keep=True)
+    artifacts.write_csv(arguments.accuracies, table)
+    artifacts.write_json(arguments.measured, measured)
+    kept.clear()
+    tell(measured)
+
+
+def tell(measured: Mapping[str, Any]) -> None:
+    """One line for the log per shot."""
+    for k_shot, of_shot in measured["accuracy"].items():
+        before = measured["untrained"][k_shot]
+        say(
+            f"{measured['method']} on {measured['dataset']}, {k_shot}-shot: {100 * of_shot['mean']:.2f} % "
+            f"(untrained {100 * before['mean']:.2f} %)"
+        )
+
+
+def assess(arguments, keep: bool = False) -> tuple[dict[str, Any], pd.DataFrame, Kept]:
+    """Test what the arguments name; no result is written.
+
+    Args:
+        keep: go on from a checkpoint, and leave one behind for the case of an interruption.
+
+    Returns:
+        Accuracies and intervals with their provenance, each episode's accuracy, and what is to be cleared afterwards.
+    """
     networks = Trained.read(arguments)
     frozen, prepared = networks.frozen, networks.prepared
     require_few_shot(prepared, "The few-shot test")
     config = build(EvaluateConfig, frozen.params["evaluate"], "evaluate")
-    kept = Kept(checkpoint_of(networks, arguments))
+    kept = Kept(checkpoint_of(networks, arguments) if keep else None)
     job = Job(networks, files.read(arguments.episodes), config, kept)
     files.check(job.episodes, prepared, arguments.episodes)
     trained, disjoint, untrained, sizes = measure(job)
-    artifacts.write_csv(arguments.accuracies, accuracy_table(job, trained))
     measured = {
         **networks.facts(protocol(job), sizes),
         "accuracy": {
@@ -87,16 +112,13 @@ def run(arguments) -> None:
         },
         "prototypes": {str(k): mean_and_interval(outcomes) for k, outcomes in trained[SECOND_READ_OUT].items()},
         "untrained": {str(k): mean_and_interval(outcomes) for k, outcomes in untrained.items()},
-        "provenance": {**networks.provenance(), "episodes_digest": sha256(arguments.episodes)},
+        "provenance": {
+            **networks.provenance(),
+            "weights_sha256": sha256(arguments.weights),
+            "episodes_digest": sha256(arguments.episodes),
+        },
     }
-    artifacts.write_json(arguments.measured, measured)
-    kept.clear()
-    for k_shot, of_shot in measured["accuracy"].items():
-        before = measured["untrained"][k_shot]
-        say(
-            f"{frozen.method} on {frozen.dataset}, {k_shot}-shot: {100 * of_shot['mean']:.2f} % "
-            f"(untrained {100 * before['mean']:.2f} %)"
-        )
+    return measured, accuracy_table(job, trained), kept
 
 
 def checkpoint_of(networks: Measured, arguments) -> Checkpoint:

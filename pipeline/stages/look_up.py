@@ -47,8 +47,38 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
-    frozen = read_params(arguments.params)
     paths = {name: getattr(arguments, name) for name in INPUTS}
+    found = look_up(paths)
+    write_text(arguments.drawing, drawing(read_json(paths["genotype"])))
+    result = assemble(found, paths | {"drawing": arguments.drawing}, arguments.params)
+    check_lookup(result, arguments.out)
+    write_json(arguments.out, result)
+    write_csv(arguments.row, lookup_row(result, arguments.out, sha256(arguments.out)))
+    say(summary(result))
+
+
+def assemble(found: Mapping[str, Any], paths: Mapping[str, str], params: str) -> dict[str, Any]:
+    """The whole result, with the digests of its files as they lie on the disk and of its parameters.
+
+    Args:
+        found: what `look_up` found.
+        paths: every input and the drawing, by role.
+        params: frozen parameters of the looking up.
+    """
+    facts = found["provenance"]
+    return {
+        **found,
+        "artifacts": dict(paths),
+        "provenance": {
+            **facts,
+            "params_digest": {**facts["params_digest"], "look_up": read_params(params).digest},
+            "files": {path: sha256(path) for path in paths.values()},
+        },
+    }
+
+
+def look_up(paths: Mapping[str, str]) -> dict[str, Any]:
+    """The result but for its files. Raises ArtifactError when the files, by role, do not belong together."""
     genotype, facts, manifest = (read_json(paths[name]) for name in ("genotype", "table_facts", "manifest"))
     if facts["space"] != genotype["space"] or genotype["data_digest"] != manifest["digest"]:
         raise ArtifactError(
@@ -58,16 +88,7 @@ def run(arguments) -> None:
     table = read_compact_csv(paths["table"])
     if genotype["dataset"] not in table.datasets:
         raise UnknownNameError("data set", genotype["dataset"], table.datasets, f"({paths['table']})")
-    write_text(arguments.drawing, drawing(genotype))
-    paths["drawing"] = arguments.drawing
-    result = looked_up(genotype, table, facts, manifest, read_json(paths["search_cost"]), read_csv(paths["trace"]))
-    result["artifacts"] = dict(paths)
-    result["provenance"]["params_digest"]["look_up"] = frozen.digest
-    result["provenance"]["files"] = {path: sha256(path) for path in paths.values()}
-    check_lookup(result, arguments.out)
-    write_json(arguments.out, result)
-    write_csv(arguments.row, lookup_row(result, arguments.out, sha256(arguments.out)))
-    say(summary(result))
+    return looked_up(genotype, table, facts, manifest, read_json(paths["search_cost"]), read_csv(paths["trace"]))
 
 
 def looked_up(

@@ -14,7 +14,12 @@ def add_arguments(parser) -> None:
     )
 
 
+def beside(arguments) -> list[str]:
+    """Files that are written besides those that the arguments name."""
+    return [str(pathlib.Path(arguments.out).with_suffix(".json"))]
+
+
 def run(arguments) -> None:
     frozen = read_params_for(arguments.name, arguments.params)
-    facts = pathlib.Path(arguments.out).with_suffix(".json")
+    (facts,) = beside(arguments)
     make(frozen.params["name"], arguments.out, facts, mirror=machine().mirror)

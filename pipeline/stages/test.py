@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core import artifacts
+from pipeline.core.artifacts import sha256
 from pipeline.core.config import build
 from pipeline.core.errors import DataError
 from pipeline.core.progress import say
@@ -27,6 +28,18 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
+    measured, table = assess(arguments)
+    artifacts.write_csv(arguments.accuracies, table)
+    artifacts.write_json(arguments.measured, measured)
+    say(spoken_result(measured))
+
+
+def assess(arguments) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Test what the arguments name; nothing is written.
+
+    Returns:
+        Accuracies and intervals with their provenance, and the right images of each class.
+    """
     networks = Trained.read(arguments)
     prepared, frozen = networks.prepared, networks.frozen
     if prepared.kind != CLASSIFICATION:
@@ -37,7 +50,6 @@ def run(arguments) -> None:
     config = build(TestConfig, frozen.params["test"], "test")
     found, untrained, sizes = measure(networks, config)
     ks = tops(prepared.n_classes(SPLIT))
-    artifacts.write_csv(arguments.accuracies, class_table(networks, found, ks))
     protocol = {
         "setting": "classification",
         "n_classes": prepared.n_classes(SPLIT),
@@ -48,10 +60,9 @@ def run(arguments) -> None:
         **networks.facts(protocol, sizes),
         "accuracy": {f"top{k}": estimate(found, k) for k in ks},
         "untrained": {f"top{k}": mean_and_interval(untrained, k) for k in ks},
-        "provenance": networks.provenance(),
+        "provenance": {**networks.provenance(), "weights_sha256": sha256(arguments.weights)},
     }
-    artifacts.write_json(arguments.measured, measured)
-    say(spoken_result(measured))
+    return measured, class_table(networks, found, ks)
 
 
 def measure(

@@ -11,6 +11,7 @@ import textwrap
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.core.artifacts import (
     digest,
@@ -265,6 +266,20 @@ def test_a_checkpoint_of_another_job_or_a_damaged_one_is_ignored(tmp_path):
     mine.clear()
     mine.clear()
     assert not path.exists()
+
+
+def test_no_flipped_bit_and_no_lost_end_of_a_checkpoint_goes_unseen(tmp_path):
+    path = tmp_path / "c.pt"
+    mine = Checkpoint(path, {"lr": 1})
+    mine.save({"weights": torch.arange(200.0), "epoch": 3, "text": "hello"})
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 17):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        assert mine.load() is None, f"byte {place}"
+        path.write_bytes(whole[:place])
+        assert mine.load() is None, f"the first {place} bytes"
+    path.write_bytes(whole)
+    assert torch.equal(mine.load()["weights"], torch.arange(200.0))
 
 
 def test_a_writer_killed_half_way_leaves_the_old_file(tmp_path):

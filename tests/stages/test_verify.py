@@ -1,0 +1,184 @@
+"""Results recomputed: the same, within tolerance, different, or not to be recomputed, each with the cause."""
+
+import dataclasses
+import json
+import pathlib
+
+import pandas as pd
+import pytest
+
+from pipeline.__main__ import main
+from pipeline.core.artifacts import digest, sha256, write_json
+from pipeline.stages import verify
+from tests import made_results
+from tests.stages.frozen import run
+from tests.stages.test_look_up import write_inputs as write_lookup
+
+RESULT = pathlib.Path("results/metantk_doublemnist.json")
+MEASURED = pathlib.Path("results/measured/metantk_doublemnist.json")
+TABLE = pathlib.Path("results/episodes/metantk_doublemnist.csv")
+WEIGHTS = pathlib.Path("models/metantk_doublemnist/weights.safetensors")
+EPISODES = pathlib.Path("data/episodes/doublemnist.csv")
+
+
+def frozen(stage: str, stem: str) -> str:
+    """A frozen parameter file in its place; returns its digest."""
+    content = {"stage": stage, "dataset": "doublemnist", "budget": "laptop", "seed": 0, "params": {}, "code": "0"}
+    write_json(f"build/params/{stage}_{stem}.json", content)
+    return digest(content)
+
+
+class StandIn:
+    """What stands in the place of the stage that tests: it gives what was stored, with changes.
+
+    Attributes:
+        changes: what comes out otherwise, keys joined by dots.
+        episodes: rows of the table of episodes that come out otherwise, with their accuracies.
+    """
+
+    def __init__(self):
+        self.changes, self.episodes = {}, {}
+
+    def __call__(self, arguments):
+        assert arguments.weights == str(WEIGHTS) and arguments.episodes == str(EPISODES)
+        measured = json.loads(MEASURED.read_text())
+        for key, value in self.changes.items():
+            *path, last = key.split(".")
+            inner = measured
+            for part in path:
+                inner = inner[part]
+            inner[last] = value
+        frame = pd.read_csv(TABLE)
+        for row, accuracy in self.episodes.items():
+            frame.loc[row, "accuracy"] = accuracy
+        return measured, frame
+
+
+@pytest.fixture
+def tested(tmp_path, monkeypatch) -> StandIn:
+    """A few-shot result with all its files, in the present folder."""
+    monkeypatch.chdir(tmp_path)
+    for path in (
+        WEIGHTS,
+        EPISODES,
+        *(pathlib.Path(f"data/prepared/doublemnist.{e}") for e in ("images.npy", "index.csv")),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"content of {path}")
+    write_json("data/prepared/doublemnist.manifest.json", {"digest": digest("doublemnist")})
+    digests = {stage: frozen(stage, "metantk_doublemnist") for stage in ("evaluate", "compare")}
+    same = {"provenance.episodes_digest": sha256(EPISODES)}
+    own = {"provenance.weights_sha256": sha256(WEIGHTS), "provenance.params_digest.evaluate": digests["evaluate"]}
+    made_results.write_inputs(tmp_path, "random", made_results.CONTROL, changes=same)
+    made_results.write_inputs(tmp_path, "metantk", made_results.FOUND, changes=same | own)
+    made_results.compared("metantk", params="build/params/compare_metantk_doublemnist.json")
+    stage = StandIn()
+    kind = dataclasses.replace(verify.KINDS["few_shot"], recompute=verify.compared(stage))
+    monkeypatch.setitem(verify.KINDS, "few_shot", kind)
+    return stage
+
+
+def said(capsys, code: int, path: pathlib.Path = RESULT) -> str:
+    before = {file: file.stat().st_mtime_ns for file in pathlib.Path().rglob("*")}
+    assert main(["verify", str(path)]) == code
+    assert {file: file.stat().st_mtime_ns for file in pathlib.Path().rglob("*")} == before, "it wrote something"
+    return capsys.readouterr().out
+
+
+def test_a_result_that_comes_out_again_is_identical(tested, capsys):
+    assert said(capsys, 0) == f"{RESULT}: identical (1-shot 55.00 %, 5-shot 85.00 %)\n"
+
+
+def test_another_number_is_told_with_its_place_and_both_values(tested, capsys):
+    tested.changes = {"accuracy.5.mean": 0.8501}
+    assert "different: accuracy.5.mean is 0.85000" in (words := said(capsys, 1)) and "and 0.8501 recomputed" in words
+
+
+def test_a_number_edited_in_the_result_is_found(tested, capsys):
+    result = json.loads(RESULT.read_text())
+    result["accuracy"]["1"]["mean"] = 0.65
+    write_json(RESULT, result)
+    assert "different: accuracy.1.mean is 0.65 in the result and 0.55" in said(capsys, 1)
+
+
+@pytest.mark.parametrize(
+    "change", [{"threads": 1}, {"processor": "Another processor"}, {"device": "cuda", "accelerator": "A card"}]
+)
+def test_where_something_else_computes_a_small_difference_is_within_tolerance_and_a_large_one_is_not(
+    tested, capsys, change
+):
+    hardware = {f"provenance.hardware.{name}": value for name, value in change.items()}
+    tested.changes = hardware | {"accuracy.1.mean": 0.5540, "prototypes.5.mean": 0.7660}
+    words = said(capsys, 0)
+    assert "within tolerance" in words and "accuracy.1.mean is 0.55" in words and "0.005" in words
+    assert all(name in words for name in change)
+    tested.changes = hardware | {"accuracy.1.mean": 0.5560}
+    assert "different: accuracy.1.mean" in said(capsys, 1)
+
+
+def test_no_tolerance_is_given_to_counts_or_architectures(tested, capsys):
+    for name, value in (("seeds", [1]), ("flops", 96_500_001.0)):
+        tested.changes = {"provenance.hardware.threads": 1, name: value}
+        assert f"different: {name}" in said(capsys, 1)
+
+
+def test_a_single_episode_that_comes_out_otherwise_is_told_with_its_line(tested, capsys):
+    tested.episodes = {15: 0.0}
+    assert f"different: {TABLE}, line 17, is 0,5,3,prototypes" in said(capsys, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        (WEIGHTS, "provenance.weights_sha256"),
+        (EPISODES, "provenance.episodes_digest"),
+        (MEASURED, f"provenance.files[{MEASURED}]"),
+        (TABLE, f"provenance.files[{TABLE}]"),
+        ("search/metantk_doublemnist/genotype.json", "provenance.files[search/metantk_doublemnist/genotype.json]"),
+        ("results/measured/random_doublemnist.json", "provenance.files[results/measured/random_doublemnist.json]"),
+        ("build/params/evaluate_metantk_doublemnist.json", "provenance.params_digest.evaluate"),
+        ("data/prepared/doublemnist.manifest.json", "provenance.data_digest"),
+    ],
+)
+def test_a_file_that_is_not_the_one_the_result_names_is_told_before_anything_is_computed(tested, capsys, path, field):
+    text = pathlib.Path(path).read_text()
+    pathlib.Path(path).write_text(text.replace('"laptop"', '"gpu"') if "params" in str(path) else flipped(text))
+    assert f"different: {field} is " in said(capsys, 1)
+
+
+def flipped(text: str) -> str:
+    """The text with its last letter or digit changed."""
+    place = max(i for i, letter in enumerate(text) if letter.isalnum())
+    return text[:place] + ("1" if text[place] != "1" else "2") + text[place + 1 :]
+
+
+def test_files_that_are_gone_are_named_with_the_commands_that_make_them(tested, capsys):
+    WEIGHTS.unlink()
+    pathlib.Path("build/params/evaluate_metantk_doublemnist.json").unlink()
+    words = said(capsys, 1)
+    assert f"snakemake --cores 4 --config budget=laptop -- {WEIGHTS}" in words and f"dvc checkout {WEIGHTS}" in words
+    assert "python -m pipeline freeze" in words
+
+
+def test_a_looked_up_result_is_recomputed_from_its_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    paths = write_lookup(pathlib.Path("files"))
+    frozen("look_up", "tegnas_evo_cifar10")
+    path = pathlib.Path("results/tegnas_evo_cifar10.json")
+    run("look_up", **paths | {"out": path, "params": "build/params/look_up_tegnas_evo_cifar10.json"})
+    assert said(capsys, 0, path) == f"{path}: identical (70.00 %)\n"
+    result = json.loads(path.read_text())
+    write_json(path, result | {"rank": {"mean": 1.0, "per_seed": [1]}})
+    assert "different: rank.mean is 1.0 in the result and 2.0 recomputed" in said(capsys, 1, path)
+    table = paths["table"]
+    table.write_text(table.read_text().replace("70.0", "79.0"))
+    assert f"different: provenance.files[{table}]" in said(capsys, 1, path)
+
+
+def test_what_is_no_result_of_a_method_is_refused(tested, capsys):
+    write_json("results/other.json", {"a": 1})
+    assert "It is no result of one method" in said(capsys, 1, pathlib.Path("results/other.json"))
+    result = json.loads(RESULT.read_text())
+    write_json("results/other.json", result | {"kind": "guessed"})
+    assert main(["verify", "results/other.json"]) == 1
+    assert "Unknown kind of result 'guessed'" in capsys.readouterr().err
