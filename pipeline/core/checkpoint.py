@@ -33,7 +33,7 @@ class Checkpoint:
         except Exception as error:
             say(f"{self.path} cannot be read ({type(error).__name__}); starting afresh")
             return None
-        if not isinstance(saved, dict) or saved.get("key") != self.key:
+        if not isinstance(saved, dict) or saved.get("key") != self.key or "state" not in saved:
             say(f"{self.path} belongs to other parameters or data; starting afresh")
             return None
         return saved["state"]

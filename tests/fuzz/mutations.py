@@ -147,7 +147,7 @@ def changed_mapping(draw, content: dict, places: Sequence[tuple]):
                 break
             inner = inner[key]
         else:
-            if isinstance(inner, list) and place[-1] < len(inner):
+            if isinstance(inner, list) and place[-1] in range(len(inner)):
                 inner[place[-1]] = value
             elif isinstance(inner, dict):
                 odd_key = value if as_key == 0 and value.__hash__ is not None else place[-1]
