@@ -1,9 +1,9 @@
 """Cases for parsers: valid input with a few places changed, and arbitrary bytes or text."""
 
 import bz2
+import copy
 import gzip
 import io
-import json
 import lzma
 import pathlib
 import pickle
@@ -23,19 +23,24 @@ ODD_TEXT = (
 ODD_BYTES = (b"", b"\x00", b"\xff", b"\x7f\xff\xff\xff", b"\x80" + bytes(7), b"PK\x03\x04", b"\x1f\x8b", b"BZh9", b"\n")
 
 
+BATCH = 5
+"""Cases of one draw: drawing takes far longer than parsing does."""
+
+
 @st.composite
-def mutated(draw, samples: Sequence, odd: Sequence, arbitrary: st.SearchStrategy, most: int = 4):
-    """One of the samples with up to `most` stretches replaced, repeated, moved or cut off."""
-    content = draw(st.sampled_from(samples))
+def mutated(draw, samples: Sequence, odd: Sequence, arbitrary: st.SearchStrategy) -> list:
+    """A sample after one change, after two and so on: stretches replaced, inserted, repeated, deleted or cut off."""
+    content, found = draw(st.sampled_from(samples)), []
     for how, at, length, new in draw(
         st.lists(
             st.tuples(
-                st.sampled_from(("replace", "insert", "cut", "repeat", "delete")),
+                st.sampled_from(("replace", "replace", "insert", "repeat", "delete", "cut")),
                 st.integers(0, 2**16),
-                st.integers(0, 40),
+                st.integers(0, 20),
                 st.one_of(st.sampled_from(odd), arbitrary),
             ),
-            max_size=most,
+            min_size=BATCH,
+            max_size=BATCH,
         )
     ):
         start = at % (len(content) + 1)
@@ -43,19 +48,26 @@ def mutated(draw, samples: Sequence, odd: Sequence, arbitrary: st.SearchStrategy
         content = {
             "replace": head + new + content[start + len(new) :],
             "insert": head + new + part + tail,
-            "cut": head if length % 4 == 0 else content,
             "repeat": head + part + part + tail,
             "delete": head + tail,
+            "cut": head if length < 4 else content,
         }[how]
-    return content
+        found.append(content)
+    return found
 
 
-def of_text(*samples: str) -> st.SearchStrategy[str]:
-    return st.one_of(mutated(samples, ODD_TEXT, st.text(max_size=4)), st.text(max_size=60))
+def batch(one: st.SearchStrategy) -> st.SearchStrategy[list]:
+    return st.lists(one, min_size=BATCH, max_size=BATCH)
 
 
-def of_bytes(*samples: bytes) -> st.SearchStrategy[bytes]:
-    return st.one_of(mutated(samples, ODD_BYTES, st.binary(max_size=6)), st.binary(max_size=100))
+def of_text(*samples: str) -> st.SearchStrategy[list[str]]:
+    changed = mutated(samples, ODD_TEXT, st.text(max_size=4))
+    return st.one_of(changed, changed, changed, batch(st.text(max_size=60)))
+
+
+def of_bytes(*samples: bytes) -> st.SearchStrategy[list[bytes]]:
+    changed = mutated(samples, ODD_BYTES, st.binary(max_size=6))
+    return st.one_of(changed, changed, changed, batch(st.binary(max_size=100)))
 
 
 def as_bytes(text: str) -> bytes:
@@ -92,7 +104,7 @@ def pickles() -> list[bytes]:
 
 
 def archives() -> list[bytes]:
-    files = {"cats/1.png": b"first", "cats/2.png": b"second" * 30, "dogs/a long name " + "x" * 120 + ".png": b""}
+    files = {"cats/1.png": b"first", "cats/2.png": b"second" * 30, "dogs/" + "y" * 60 + "/" + "x" * 60 + ".png": b""}
     found = []
     for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         file = io.BytesIO()
@@ -134,12 +146,11 @@ ODD_VALUES = st.one_of(
 
 
 @st.composite
-def changed_mapping(draw, content: dict, places: Sequence[tuple]):
-    """A copy of nested `content` with odd values, or odd keys, at up to three of its places."""
-    content = json.loads(json.dumps(content))
-    for place, value, as_key in draw(
-        st.lists(st.tuples(st.sampled_from(places), ODD_VALUES, st.integers(0, 5)), min_size=1, max_size=3)
-    ):
+def changed_mapping(draw, content: dict, places: Sequence[tuple]) -> list[dict]:
+    """Nested `content` after one change, after two and so on: odd values, or odd keys, at some of its places."""
+    found = []
+    for place, value, as_key in draw(batch(st.tuples(st.sampled_from(places), ODD_VALUES, st.integers(0, 5)))):
+        content = copy.deepcopy(content)
         inner = content
         for key in place[:-1]:
             known = inner.keys() if isinstance(inner, dict) else range(len(inner)) if isinstance(inner, list) else ()
@@ -152,7 +163,8 @@ def changed_mapping(draw, content: dict, places: Sequence[tuple]):
             elif isinstance(inner, dict):
                 odd_key = value if as_key == 0 and value.__hash__ is not None else place[-1]
                 inner[odd_key] = value
-    return content
+        found.append(content)
+    return found
 
 
 def written(path: pathlib.Path, content: str | bytes) -> pathlib.Path:

@@ -45,7 +45,7 @@ from pipeline.stages.settings import (
 from tests import tiny_set
 from tests.fuzz import mutations
 from tests.fuzz.counted import counts
-from tests.fuzz.mutations import of_bytes, of_text, written
+from tests.fuzz.mutations import BATCH, of_bytes, of_text, written
 from tests.made_lookups import looked_up, lookup_row
 
 LIGHT, FULL = 200, 10_000
@@ -60,10 +60,10 @@ def names_are_read_once():
 
 
 def fuzzed(name: str, cases, parse, n_cases: int) -> None:
-    """Give `n_cases` cases to `parse`, which returns or raises a PipelineError; anything else fails."""
+    """Give `n_cases` cases, drawn in batches, to `parse`, which returns or raises a PipelineError; all else fails."""
 
     @settings(
-        max_examples=n_cases,
+        max_examples=n_cases // BATCH,
         deadline=None,
         derandomize=True,
         database=None,
@@ -71,9 +71,9 @@ def fuzzed(name: str, cases, parse, n_cases: int) -> None:
         suppress_health_check=list(HealthCheck),
     )
     @given(cases)
-    def give(case):
-        counts[name]["cases"] += 1
-        with warnings.catch_warnings(action="ignore"):
+    def give(batch):
+        for case in batch:
+            counts[name]["cases"] += 1
             try:
                 parse(case)
             except PipelineError as error:
@@ -81,8 +81,10 @@ def fuzzed(name: str, cases, parse, n_cases: int) -> None:
             else:
                 counts[name]["read"] += 1
 
-    give()
-    assert counts[name]["cases"] >= n_cases
+    before = counts[name]["cases"]
+    with warnings.catch_warnings(action="ignore"):
+        give()
+    assert counts[name]["cases"] - before >= n_cases
 
 
 def genotype_text(name: str):
