@@ -13,7 +13,6 @@ import math
 import os
 import pickle
 import zipfile
-import zlib
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from pipeline.core.errors import DataError
 from pipeline.core.memory import at_most_more
+from pipeline.data.archives import DAMAGES
 
 MEMORY, MEMORY_PER_BYTE = 2**31, 64
 """What a pickle may take: this much, and so many times its own length; small objects take far more than their text."""
@@ -184,7 +184,7 @@ def read_torch_file(file: IO[bytes], what: str) -> Any:
                     raise DataError(f"{what} is a zip archive but no file of torch.save. Fetch it again.")
                 with archive.open(inside[0]) as content:
                     return read_pickle_file(content, what, n_bytes)
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError, LookupError) as error:
+    except (*DAMAGES, OSError) as error:
         raise DataError(f"{what} cannot be read as a file of torch.save ({error}). Fetch it again.") from None
     file.seek(0)
     magic = read_pickle_file(file, what, n_bytes)

@@ -52,7 +52,7 @@ def read_params(path: str | os.PathLike) -> Frozen:
             source=raw.get("source"),
             digest=digest(raw),
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         raise ConfigError(
             f"{path} is not a frozen parameter file. Make it with `python -m pipeline freeze` from params.yaml."
         ) from None
