@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -163,6 +164,13 @@ class Run:
         return (self.project.folder.parent / "started.log").read_text()[-6000:]
 
 
+def end(running: subprocess.Popen) -> None:
+    """End a run of Snakemake and what it has started here, whatever it is doing."""
+    if running.poll() is None:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+
+
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory):
     """The same grid made without a cluster, begun here and waited for where it is needed."""
@@ -171,9 +179,7 @@ def quiet(tmp_path_factory):
     try:
         yield project
     finally:
-        if project.running.poll() is None:
-            os.killpg(project.running.pid, signal.SIGKILL)
-            project.running.wait()
+        end(project.running)
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +195,8 @@ def disturbed(cluster, quiet, tmp_path_factory):
         run.finish()
         yield run
     finally:
-        if run.running.poll() is None:
-            run.interrupt()
+        # the cluster cancels the jobs
+        end(run.running)
 
 
 def test_interrupting_snakemake_cancels_its_jobs(disturbed):
