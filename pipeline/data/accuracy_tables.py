@@ -17,7 +17,7 @@ from pipeline.core.errors import ArtifactError, DataError, UnknownNameError
 
 PARTS = ("valid", "test")
 N_EPOCHS = 200
-_MEAN = rf"([a-z0-9]+)_({'|'.join(PARTS)})(?:_([0-9]{1, 6})epochs)?"
+_MEAN = rf"([a-z0-9]+)_({'|'.join(PARTS)})(?:_([0-9]{{1,6}})epochs)?"
 _COLUMN = re.compile(_MEAN)
 _SEEDS = re.compile(rf"{_MEAN}_seeds(?:_[a-z0-9_]+)?")
 _GZIP = b"\x1f\x8b"
