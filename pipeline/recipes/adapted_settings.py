@@ -101,6 +101,10 @@ class CellSize:
 class CellTraining(CellSize, EpisodicConfig, GradientConfig):
     """First-order MAML of a decoded or a drawn architecture; the same for all whose architectures are compared."""
 
+    # with 0.4 architectures whose reduction cell only pools diverge on characters
+    inner_lr: float = with_default(
+        CellSize, "inner_lr", {"laptop": 0.4, "gpu": 0.1, "paper": 0.1, **characters(laptop=0.1)}
+    )
     n_iterations: int = with_default(
         EpisodicConfig, "n_iterations", {"laptop": 300, "gpu": 2000, "paper": 75_000, **characters(laptop=100)}
     )
