@@ -76,10 +76,10 @@ def test_both_tools_describe_the_same_jobs_and_find_nothing_to_do(project):
 
 
 def test_a_key_of_one_meta_learning_reruns_it_and_what_stands_beside_it(project):
-    project.edit({"meta_learn": {"tnas": {"learning_rate": 0.01}}})
+    project.edit({"meta_learn": {"tnas": {"learning_rate": 0.02}}})
     wanted = sorted([*of_method("tnas", "meta_learn", "adapt", "compare"), "report"])
     assert project.snakemake("-n") == wanted
-    project.edit({"meta_learn": {"tnas": {"learning_rate": 0.003}}})
+    project.edit({"meta_learn": {"tnas": {"learning_rate": 0.01}}})
     project.edit({"adapt": {"n_resamples": 11}})
     every = [job for name in (*METHODS, "tnas") for job in of_method(name, "adapt", "compare")]
     assert project.snakemake("-n") == sorted([*every, "report"])
