@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.core.config import with_default
 from pipeline.methods import METHODS
-from pipeline.recipes.adapted_settings import REFERENCES, CellTraining, SupernetTraining, in_turn
+from pipeline.recipes.adapted_settings import REFERENCES, CellTraining, SupernetTraining, characters, in_turn
 from pipeline.recipes.fixed import FixedConfig
 
 
@@ -18,6 +18,10 @@ class Supernet(SupernetTraining):
 
     learning_rate_alphas: float = with_default(
         SupernetTraining, "learning_rate_alphas", {"laptop": 0.03, "gpu": 3e-4, "paper": 3e-4}
+    )
+    # each phase has half of the images of a class, and an alphabet's character has twenty
+    n_query: int = with_default(
+        SupernetTraining, "n_query", {"laptop": 5, "gpu": 15, "paper": 15, **characters(gpu=5, paper=5)}
     )
     adapts: str = with_default(SupernetTraining, "adapts", "weights")
 

@@ -6,6 +6,7 @@ Each task starts from the meta-trained state. Tasks with the same architecture s
 """
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def decode_tasks(config: Any, context: Context) -> list[Found]:
         episodes, state = stored[: config.n_tasks], supernet.state(k_shot)
         genotypes = [supernet.space.from_text(text) for text in texts.get(k_shot, [])]
         starts = range(0, len(episodes), config.tasks_at_once)
-        n_done = len(genotypes) // config.tasks_at_once
+        n_done = math.ceil(len(genotypes) / config.tasks_at_once)
         for start in track(starts[n_done:], f"decoding {k_shot}-shot tasks", total=len(starts), done=n_done):
             tasks = tasks_of(prepared, episodes[start : start + config.tasks_at_once], context.device)
             adapted = supernet.learner.adapted(state, tasks, supernet.config.test_steps, ALPHAS)

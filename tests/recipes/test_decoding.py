@@ -87,6 +87,16 @@ def test_a_decoding_that_was_killed_goes_on_from_the_tasks_that_it_had_decoded(t
     assert here.journal.rows == journal.rows and here.journal.decoded == journal.decoded
 
 
+def test_a_finished_decoding_is_not_done_again_whatever_the_number_of_tasks_at_once(tiny, decoded, tmp_path):
+    things, found, journal = decoded
+    config = build(methods.get("tnas").Config, {"n_tasks": 4, "tasks_at_once": 3})
+    checkpoint = Checkpoint(tmp_path / "search.pt", "key")
+    for _ in range(2):
+        here = Context(tiny, seed=0, n_cells=None, device=CPU, given=things, checkpoint=checkpoint)
+        assert decode_tasks(config, here) == found
+        assert here.journal.decoded == journal.decoded
+
+
 def test_decoding_leaves_the_meta_trained_state_as_it_was(tiny):
     things = given(tiny)
     state = things["meta_trained_supernet"].states[1]
