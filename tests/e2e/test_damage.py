@@ -134,7 +134,7 @@ def test_damaged_weights_stop_the_workflow_and_are_made_again_once_deleted(proje
 
 
 def test_a_damaged_object_of_dvcs_cache_is_named_after_a_checkout(project, capsys):
-    path = pathlib.Path(f"search/maml_{NAME}/genotype.json")
+    path = pathlib.Path(f"results/measured/random_{NAME}.json")
     arguments, content = jobs_by_input(project)[str(path)], path.read_bytes()
     (stored,) = (file for file in pathlib.Path(".dvc/cache/files/md5").rglob("*") if file.is_file()
                  and file.read_bytes() == content)  # fmt: skip
