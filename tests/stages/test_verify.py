@@ -51,7 +51,7 @@ class StandIn:
         frame = pd.read_csv(TABLE)
         for row, accuracy in self.episodes.items():
             frame.loc[row, "accuracy"] = accuracy
-        return measured, frame
+        return measured, frame, None
 
 
 @pytest.fixture
