@@ -276,8 +276,8 @@ def _require_room(path: pathlib.Path, n_bytes: int) -> None:
 def _is_array(handle: int, path: pathlib.Path, shape: tuple[int, ...], dtype: Any) -> bool:
     """Whether an open file is an array of this form, all of it there."""
     try:
-        array = np.load(path, mmap_mode="r")
-    except (ValueError, OSError, EOFError):
+        array = open_array(path)
+    except ValueError:
         return False
     fits = array.shape == tuple(shape) and array.dtype == np.dtype(dtype)
     return fits and os.fstat(handle).st_size == array.offset + array.nbytes

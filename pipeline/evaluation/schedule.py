@@ -4,6 +4,15 @@ import heapq
 from collections.abc import Collection, Mapping
 
 
+def _followers(jobs: Collection[str], after: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Job -> jobs that wait for it."""
+    found: dict[str, list[str]] = {job: [] for job in jobs}
+    for job, earlier in after.items():
+        for one in earlier:
+            found[one].append(job)
+    return found
+
+
 def tails(seconds: Mapping[str, float], after: Mapping[str, Collection[str]]) -> dict[str, float]:
     """Seconds from the start of each job to the end of the longest chain that begins with it.
 
@@ -11,11 +20,8 @@ def tails(seconds: Mapping[str, float], after: Mapping[str, Collection[str]]) ->
         seconds: job -> how long it takes.
         after: job -> jobs that it waits for. All are keys of `seconds`, and no chain closes.
     """
-    followers: dict[str, list[str]] = {job: [] for job in seconds}
+    followers = _followers(seconds, after)
     waiting = {job: len(after.get(job, ())) for job in seconds}
-    for job, earlier in after.items():
-        for one in earlier:
-            followers[one].append(job)
     order = [job for job, n in waiting.items() if n == 0]
     for job in order:
         for follower in followers[job]:
@@ -32,10 +38,11 @@ def critical_path(seconds: Mapping[str, float], after: Mapping[str, Collection[s
     """The longest chain of jobs that wait for each other, first one first; no number of nodes ends sooner."""
     left = tails(seconds, after)
     path: list[str] = []
+    followers = _followers(seconds, after)
     choice = [job for job in seconds if not after.get(job)]
     while choice:
         path.append(max(choice, key=left.__getitem__))
-        choice = [job for job, earlier in after.items() if path[-1] in earlier]
+        choice = followers[path[-1]]
     return path
 
 
@@ -47,10 +54,7 @@ def end(seconds: Mapping[str, float], after: Mapping[str, Collection[str]], n_no
     """
     left = tails(seconds, after)
     waiting = {job: len(after.get(job, ())) for job in seconds}
-    followers: dict[str, list[str]] = {job: [] for job in seconds}
-    for job, earlier in after.items():
-        for one in earlier:
-            followers[one].append(job)
+    followers = _followers(seconds, after)
     ready = [(-left[job], job) for job, n in waiting.items() if n == 0]
     heapq.heapify(ready)
     running: list[tuple[float, str]] = []

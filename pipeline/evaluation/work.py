@@ -22,6 +22,8 @@ LIGHT = ("fetch", "table", "episodes", "compare", "look_up", "contrast", "rate",
 # methods whose jobs pass images through the same networks, counted as those of another where they were not measured;
 # first-order learners and those that move the head alone take less than MAML, so theirs are upper estimates
 LIKE = {"ntk": "metantk", "fomaml": "maml", "anil": "maml", "randomtnas": "automaml"}
+# stages whose work depends on the size of the data set
+OF_IMAGES = ("prepare", "train", "test", "feature_net", "features")
 PRUNING = ("metantk", "ntk", "tenas")
 EVOLVING = ("tegnas_evo", "tegnas_rl")
 
@@ -156,14 +158,16 @@ def work(
         params: the job's frozen parameters.
         beside: those of other jobs of the same method and data set by stage (search, supernet), and of its episodes
             and database.
-        images: size of the data set; None for jobs that have none.
+        images: size of the data set; None where it is unknown, and for jobs that have none.
 
-    Light jobs have the amount 0.
+    Light jobs have the amount 0, jobs of unknown kinds or on unknown images nan.
     """
     p = costs.channels_exponent
     search = beside.get("search", {}).get("search", {})
     if stage in LIGHT:
         return stage, 0.0
+    if stage in OF_IMAGES and images is None:
+        return stage, math.nan
     if stage == "prepare":
         return stage, float(images.n_train + images.n_rest)
     if stage == "search":
@@ -205,7 +209,7 @@ def work(
             n_images = knobs["epochs"] * images.n_train if knobs["weights"] == "own" else 0
         return stage, float(n_images)
     if stage == "database":
-        return f"{stage}:{params['database']['oracle']}", database_work(params, images, p)
+        return f"{stage}:{params['database']['oracle']}", database_work(params, p)
     if stage in ("meta_train_generator", "meta_train_predictor"):
         short, knobs, database = stage.removeprefix("meta_train_"), params["meta_train"], beside["database"]
         pairs = database["n_base_tasks"] * database["cells_per_task"] * knobs.get("best_fraction", 1.0)
@@ -213,7 +217,7 @@ def work(
     return stage, math.nan
 
 
-def database_work(params: Mapping[str, Any], images: Images, exponent: float) -> float:
+def database_work(params: Mapping[str, Any], exponent: float) -> float:
     """Images that pass through networks while all tasks' architectures are trained; nan for oracles that do not."""
     database, oracle = params["database"], params["oracle"]
     if database["oracle"] != "train":

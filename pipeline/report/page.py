@@ -187,7 +187,13 @@ def _details(entry: Entry, folder: str) -> dict[str, Any]:
 def _paired(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Lines of comparisons on the episodes that both sides were tested on; none with the method itself."""
     return [
-        {"method": name, "shot": f"{shot} shot", **line, "verdict": verdict(line["difference"])}
+        {
+            "method": name,
+            "setting": block["setting"],
+            "shot": f"{shot} shot",
+            **line,
+            "verdict": verdict(line["difference"]),
+        }
         for name, block in sorted(result.get("paired", {}).items())
         if name != result["method"]
         for shot, line in sorted(block["by_shot"].items(), key=_shot)

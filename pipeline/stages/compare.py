@@ -262,7 +262,9 @@ def control_block(inputs: Inputs) -> dict[str, Any]:
         "accuracy": accuracy,
         "relative_improvement_percent": improvements,
         "paired_difference": differences,
-        **({"same_recipe": len(set(recipes)) == 1} if adapted else {}),
+        **(
+            {"same_recipe": len(set(recipes)) == 1, "setting": inputs.control["protocol"]["setting"]} if adapted else {}
+        ),
     }
 
 
@@ -282,7 +284,7 @@ def paired_block(inputs: Inputs) -> dict[str, Any]:
                 "other": float(theirs.mean()),
                 "difference": _difference(mine, theirs),
             }
-        block[name] = {"read_out": content["protocol"]["read_out"], "by_shot": by_shot}
+        block[name] = {**{key: content["protocol"][key] for key in ("read_out", "setting")}, "by_shot": by_shot}
     return block
 
 

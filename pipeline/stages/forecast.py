@@ -120,28 +120,33 @@ def frozen_params(name: str) -> dict[str, Any]:
     return read_json(path)["params"] if path.exists() else {}
 
 
-def images_of(dataset: str) -> Images:
-    """The size of a data set: as it was prepared, or as it will be by what is known of it beforehand."""
+def images_of(dataset: str) -> Images | None:
+    """The size of a data set: as it was prepared, or as it will be by what is known of it beforehand; None where
+    nothing is known."""
     manifest = pathlib.Path(f"data/prepared/{dataset}.manifest.json")
     prepare = frozen_params(f"prepare_{dataset}").get("prepare", {})
-    most, largest = prepare.get("max_images_per_class"), prepare.get("max_image_size", LARGEST_SIDE)
-    if dataset in CLASSES:
-        counts = [
-            n_classes * min(per_class, most or per_class)
-            for n_classes, per_class in zip(CLASSES[dataset], PER_CLASS[dataset], strict=True)
-        ]
-    else:
-        folder = frozen_params(f"fetch_{dataset}").get("folder", {}).get("path")
-        path = pathlib.Path(folder).expanduser() if folder else None
-        n_files = sum(1 for _ in folder_sizes(path)) if path is not None and path.is_dir() else 0
-        counts = [round(TRAIN_SHARE * n_files), n_files - round(TRAIN_SHARE * n_files)]
-    side = min(SIDES.get(dataset, LARGEST_SIDE), largest)
+    expected = counts_of(dataset, prepare.get("max_images_per_class"))
     if manifest.exists():
         facts = read_json(manifest)
-        share = counts[0] / max(1, sum(counts))
+        share = expected[0] / max(1, sum(expected)) if expected else TRAIN_SHARE
         n_train = round(share * facts["n_images"])
         return Images(n_train, facts["n_images"] - n_train, facts["image_size"])
-    return Images(*counts, side)
+    if expected is None:
+        return None
+    return Images(*expected, min(SIDES.get(dataset, LARGEST_SIDE), prepare.get("max_image_size", LARGEST_SIDE)))
+
+
+def counts_of(dataset: str, most: int | None) -> tuple[int, int] | None:
+    """Images to train on and others, of a data set that is known or a folder that is there."""
+    if dataset in CLASSES:
+        both = zip(CLASSES[dataset], PER_CLASS[dataset], strict=True)
+        n_train, n_rest = (n_classes * min(per_class, most or per_class) for n_classes, per_class in both)
+        return n_train, n_rest
+    folder = frozen_params(f"fetch_{dataset}").get("folder", {}).get("path")
+    if not folder or not (path := pathlib.Path(folder).expanduser()).is_dir():
+        return None
+    n_files = sum(1 for _ in folder_sizes(path))
+    return round(TRAIN_SHARE * n_files), n_files - round(TRAIN_SHARE * n_files)
 
 
 def space_of(method: str, search: Mapping[str, Any]) -> str:
@@ -155,7 +160,7 @@ class Estimator:
 
     def __init__(self, costs: Costs):
         self.costs = costs
-        self._images: dict[str, Images] = {}
+        self._images: dict[str, Images | None] = {}
 
     def inputs_of(self, name: str) -> tuple:
         """The arguments of `work` but the costs, of the job with this parameter file."""
@@ -173,7 +178,7 @@ class Estimator:
         return frozen["stage"], method, space, frozen.get("params", {}), beside, self._images.get(dataset)
 
     def seconds_of(self, name: str) -> float | None:
-        """Expected seconds of the job with this parameter file; None where its kind was not measured."""
+        """Expected seconds of the job with this parameter file; None where its kind or its images are unknown."""
         return seconds(*work(*self.inputs_of(name), self.costs), self.costs)
 
 
@@ -207,7 +212,9 @@ def lines(jobs: Mapping[str, Planned], expected: Mapping[str, float | None], n_n
         f"on {n_nodes} node{'s' * (n_nodes > 1)}, one job at a time on each: {spoken(end(known, after, n_nodes))}",
     ]
     if unknown:
-        told.append(f"{unknown} of the jobs are of a kind that was not measured; they count nothing above")
+        told.append(
+            f"{unknown} of the jobs are of a kind or of images that nothing is known of; they count nothing above"
+        )
     return told
 
 

@@ -1,5 +1,6 @@
 """Starts that are meta-learned: which there are to learn, learning them one after the other, and their files."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -172,6 +173,12 @@ def learn_all(
             f"{setting.label}: {start.k_shot}-shot, start {number} of {len(starts)}: validation accuracy "
             f"{100 * learned.accuracy:.1f} % after iteration {learned.iteration}"
         )
+        if learned.accuracy - learned.ci95 <= 1 / n_way:
+            say(
+                f"{setting.label}: warning: that is no better than guessing one of {n_way} classes. If the losses in "
+                f"the curve are far above {math.log(n_way):.1f}, lower the learning rates of {setting.section}; "
+                "otherwise raise its n_iterations"
+            )
     return finished, meter.so_far()
 
 

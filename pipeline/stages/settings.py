@@ -69,9 +69,9 @@ SECTIONS = {
     "meta_train": MetaTrainConfig,
     "adapt": AdaptConfig,
 }
-# sections with knobs for each method, and the attribute of a method that says which
 MOST_VALUES, MOST_LEVELS = 20_000, 50
 """Of params.yaml; the file as it comes has some hundred values in five levels."""
+# sections with knobs for each method, and the attribute of a method that says which
 METHOD_SECTIONS = {"search": "Config", "supernet": "Supernet", "meta_learn": "Learning"}
 # stages that the budget reaches through their knobs alone, and stages that draw nothing
 WITHOUT_BUDGET = ("fetch", "prepare", "episodes", "table", "feature_net", "features")

@@ -1,5 +1,6 @@
 """The stages that meta-learn and test: what is put together from which start, resuming, refusals."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.episodes import files
 from pipeline.evaluation import episodic
 from pipeline.evaluation.few_shot_test import Outcome
 from pipeline.evaluation.settings import AdaptConfig
+from pipeline.stages import meta_learned
 from pipeline.stages.adapt import Part, as_papers_print, numbers_tested, of_seeds
 from pipeline.stages.meta_learned import Start
 from tests import tiny_set
@@ -113,6 +115,18 @@ def test_a_job_that_was_broken_off_ends_with_the_same_weights(folder, monkeypatc
         folder.learn("again")
     calls.append(None)
     assert sha256(folder.learn("again")) == wanted
+
+
+@pytest.mark.parametrize("accuracy, warned", [(0.24, True), (0.26, False)])
+def test_a_start_that_is_no_better_than_guessing_is_warned_of(folder, monkeypatch, capsys, accuracy, warned):
+    learn = meta_learned.meta_learn
+
+    def told(*arguments, **options):
+        return dataclasses.replace(learn(*arguments, **options), accuracy=accuracy, ci95=0.05)
+
+    monkeypatch.setattr(meta_learned, "meta_learn", told)
+    folder.learn("told")
+    assert ("no better than guessing one of 5 classes" in capsys.readouterr().err) == warned
 
 
 def test_starts_of_other_architectures_are_refused(folder):

@@ -52,9 +52,11 @@ def adapting(folder, *against: str, **more):
 
 
 def test_learners_with_recipes_of_their_own_are_compared_episode_by_episode(folder):
-    write_inputs(folder, "maml", {1: {0: [0.5, 0.6, 0.7, 0.4]}, 5: {0: [0.8, 0.8, 0.8, 0.8]}})
+    transductive = {"protocol.setting": "transductive"}
+    write_inputs(folder, "maml", {1: {0: [0.5, 0.6, 0.7, 0.4]}, 5: {0: [0.8, 0.8, 0.8, 0.8]}}, changes=transductive)
     result = adapting(folder, "maml")
-    assert result["control"]["same_recipe"] is False
+    assert result["control"]["same_recipe"] is False and result["control"]["setting"] == "inductive"
+    assert result["paired"]["maml"]["setting"] == "transductive"
     of_shot = result["paired"]["maml"]["by_shot"]["1"]
     assert of_shot["n_episodes"] == 4 and of_shot["difference"]["mean"] == pytest.approx(0.0)
     assert [of_shot["difference"][name] for name in ("win", "tie", "loss")] == [1, 2, 1]

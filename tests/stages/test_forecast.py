@@ -6,11 +6,12 @@ import sys
 
 import pytest
 
+from pipeline import data
 from pipeline.core.errors import ArtifactError, ConfigError
 from pipeline.stages import forecast
 from pipeline.stages.common import FROZEN
 from pipeline.stages.freeze import freeze
-from pipeline.stages.settings import Freezer, load
+from pipeline.stages.settings import FOLDER_FAMILY, Freezer, load
 
 PRINTED = """Building DAG of jobs...
 
@@ -60,7 +61,7 @@ def test_the_forecast_tells_jobs_path_hours_and_what_it_does_not_know():
     assert "3 jobs, 1.00 core-hours" in told
     assert "critical path 1 h 0 min: fetch_birds > prepare_birds" in told
     assert "on 2 nodes, one job at a time on each: 1 h 0 min" in told
-    assert "and 1 shorter jobs" in told and "1 of the jobs are of a kind that was not measured" in told
+    assert "and 1 shorter jobs" in told and "1 of the jobs are of a kind or of images that nothing is known of" in told
 
 
 @pytest.fixture
@@ -104,6 +105,19 @@ def test_a_prepared_data_set_counts_as_it_is(frozen):
     (folder / "doublemnist.manifest.json").write_text(json.dumps({"n_images": 1000, "image_size": 16}))
     assert forecast.images_of("doublemnist") == forecast.Images(640, 360, 16)
     assert forecast.images_of("miniimagenet") == forecast.Images(64 * 600, 36 * 600, 32)
+
+
+def test_the_size_of_every_data_set_that_comes_with_the_project_is_known_and_of_others_told_to_be_unknown(
+    frozen, tmp_path
+):
+    for name in data.names():
+        if name != FOLDER_FAMILY:
+            images = forecast.images_of(name)
+            assert images.n_train > 0 and images.n_rest > 0 and images.side <= forecast.LARGEST_SIDE
+    assert forecast.images_of("birds") is None
+    estimator = forecast.Estimator(forecast.Costs(2.0, 1.5, {"prepare": 0.01}, {}))
+    (FROZEN / "prepare_birds.json").write_text(json.dumps({"stage": "prepare", "dataset": "birds", "params": {}}))
+    assert estimator.seconds_of("prepare_birds") is None
 
 
 def test_a_file_without_coefficients_is_refused(tmp_path):
