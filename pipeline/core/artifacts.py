@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import io
 import json
+import math
 import os
 import pathlib
 import re
@@ -164,7 +165,8 @@ def write_csv(path: PathLike, frame) -> None:
 def read_json(path: PathLike) -> Any:
     """Parsed JSON file. Raises ArtifactError when it is missing or damaged, or holds what `to_json` never writes."""
     try:
-        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"), parse_constant=_no_number)
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. Run the stage that makes it (see `snakemake -n {path}`).") from None
     except (ValueError, RecursionError) as error:
@@ -173,6 +175,13 @@ def read_json(path: PathLike) -> Any:
 
 def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is beyond all numbers")
+    return number
 
 
 def read_csv(path: PathLike, **options):

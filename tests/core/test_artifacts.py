@@ -295,3 +295,10 @@ def test_a_writer_killed_half_way_leaves_the_old_file(tmp_path):
     """
     assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)]).returncode == -9
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e999"])
+def test_a_json_file_with_numbers_that_are_none_is_damaged(tmp_path, text):
+    (tmp_path / "x.json").write_text(f'{{"a": {text}}}')
+    with pytest.raises(ArtifactError, match="damaged"):
+        read_json(tmp_path / "x.json")

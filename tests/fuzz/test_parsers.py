@@ -209,7 +209,8 @@ def json_artifact(folder):
 
     def parse(changed):
         found = read_json(written(folder / "x.json", changed))
-        assert json.loads(json.dumps(found)) == found or "e" in changed.lower()
+        # what is read can be written again
+        assert json.loads(to_json(found)) == found
 
     return of_text(text), parse
 
