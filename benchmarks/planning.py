@@ -21,6 +21,8 @@ import time
 
 import yaml
 
+from pipeline import methods
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PARTS = ("Snakefile", "params.yaml", "profiles", "workflow", "pipeline")
 TARGETS = """
@@ -63,10 +65,9 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=1000, metavar="N", help="results to plan (default: 1000)")
     parser.add_argument("--out", metavar="FILE", help="where the figures go")
     arguments = parser.parse_args()
-    n_methods = 17
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        copied(folder, max(1, arguments.targets // n_methods))
+        copied(folder, max(1, arguments.targets // len(methods.names())))
         printed = subprocess.run(
             [sys.executable, "-c", TARGETS], cwd=folder, check=True, capture_output=True, text=True
         )

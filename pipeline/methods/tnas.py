@@ -7,6 +7,7 @@ Lian, Zheng, Xu, Lu, Lin, Zhao, Huang, Gao: "Towards Fast Adaptation of Neural A
 from dataclasses import dataclass
 
 from pipeline.core.config import knob
+from pipeline.core.errors import ConfigError
 from pipeline.methods import METHODS
 from pipeline.recipes.adapted_settings import REFERENCES, CellTraining, SupernetTraining, together
 
@@ -23,13 +24,26 @@ class Config:
     tasks_at_once: int = knob(4, "episodes that are adapted to between two lines of progress", low=1)
 
 
+@dataclass(frozen=True)
+class Supernet(SupernetTraining):
+    """Knobs of T-NAS's supernet."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.adapts != "all":
+            raise ConfigError(
+                f"supernet.tnas.adapts is {self.adapts!r}: the alphas would stay as they are on every task, and all "
+                "tasks would get one architecture. T-NAS needs all; automaml finds one architecture for all tasks."
+            )
+
+
 @METHODS.register("tnas")
 class TNas:
     """Weights and alphas adapt together; an architecture per task."""
 
     Config = Config
     Learning = CellTraining
-    Supernet = SupernetTraining
+    Supernet = Supernet
     phases = staticmethod(together)
     learner = "gradient"
     control = "randomtnas"

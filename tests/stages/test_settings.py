@@ -560,6 +560,12 @@ def test_a_list_of_what_adapts_that_cannot_be_made_is_refused(config, changes, m
         _ = Freezer(with_adapted(config, **changes)).files
 
 
+def test_a_supernet_of_tnas_whose_alphas_would_stay_is_refused_before_it_is_trained(config):
+    config = changed(with_adapted(config), "supernet", "tnas", {"adapts": "weights"})
+    with pytest.raises(ConfigError, match="adapts is 'weights': the alphas would stay"):
+        _ = Freezer(config).files
+
+
 def test_what_adapts_needs_the_classifier_that_it_is_compared_with(config):
     config = changed(with_adapted(config), "grid", "methods", ["random"])
     with pytest.raises(ConfigError, match="grid.methods must hold 'conv4'"):
