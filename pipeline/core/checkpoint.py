@@ -48,8 +48,7 @@ class Checkpoint:
                 path.unlink()
                 continue
             if saved["key"] == self.key:
-                if path == self.previous:
-                    say(f"going on from the state before, {path}")
+                say(f"going on from {'the state before, ' if path == self.previous else ''}{path}")
                 return saved["state"]
             say(f"{path} belongs to other parameters or data and is passed over")
         return None

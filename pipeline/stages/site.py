@@ -38,6 +38,7 @@ class Group:
     qos: str | None = knob(None, "quality of service")
     constraint: str | None = knob(None, "features of the nodes")
     extra: str | None = knob(None, "further arguments of sbatch")
+    together: int = knob(1, "jobs of one rule that are submitted as one, which asks for the sum", low=1)
 
     def resources(self) -> dict[str, int | str]:
         """Snakemake's resources of a job; text in quotes, and what grows with the tries as expressions."""
@@ -83,6 +84,16 @@ class Site:
     def set_threads(self) -> dict[str, int]:
         """What Snakemake's `set-threads` says: rule -> processor cores of its jobs."""
         return {rule: self.groups[group].cpus for rule, group in self.group_of.items()}
+
+
+    def grouped_rules(self) -> dict[str, str]:
+        """What Snakemake's `groups` says: rule -> name of the group of jobs that its jobs are submitted in."""
+        return {rule: rule for rule in self.group_components()}
+
+    def group_components(self) -> dict[str, int]:
+        """What Snakemake's `group-components` says: name of such a group -> how many jobs are submitted as one."""
+        together = {rule: self.groups[group].together for rule, group in self.group_of.items()}
+        return {rule: number for rule, number in together.items() if number > 1}
 
 
 def submitted_rules(workflow: pathlib.Path = WORKFLOW) -> list[str]:

@@ -17,13 +17,14 @@ import yaml
 
 from pipeline.stages.site import submitted_rules
 from tests.cluster.slurm import Cluster, ask
+from tests.data.tiny_sources import folder_files, write
 from tests.e2e.project import SMALL, Project
 
 pytestmark = pytest.mark.slow
 
 SITE = {
     "groups": {
-        "light": {"partition": "cpu", "mem_mb": 400, "minutes": 5},
+        "light": {"partition": "cpu", "mem_mb": 400, "minutes": 5, "together": 3},
         "cpu": {"partition": "cpu", "mem_mb": 500, "minutes": 10},
         "gpu": {"partition": "gpu", "gpus": 1, "gpu_model": "toy", "mem_mb": 600, "max_mem_mb": 1000, "minutes": 20},
     }
@@ -269,6 +270,26 @@ def test_the_rules_that_the_table_must_hold_are_those_that_snakemake_knows(quiet
     assert set(submitted_rules()) == known - {
         "all", "default", "compare", "contrast", "fetch", "look_up", "report", "report_lookups",
     }  # fmt: skip
+
+
+def test_jobs_of_seconds_of_several_data_sets_are_one_job_of_the_cluster(disturbed, tmp_path):
+    cluster, names = disturbed.cluster, [f"pictures{number}" for number in range(3)]
+    for file, content in folder_files().items():
+        write(tmp_path / "pictures" / file, content)
+    folder = {"path": str(tmp_path / "pictures"), "novel": 5, "validation": 2}
+    params = {
+        "data": {"folders": dict.fromkeys(names, folder)},
+        "prepare": {"max_image_size": 8, "min_images_per_class": 2},
+        "episodes": {"n_episodes": 4, "n_query": 2, "k_shots": [1]},
+    }
+    project = Project.copied(tmp_path / "project", params)
+    project.environment["FEWSHOT_NAS_SITE"] = disturbed.project.environment["FEWSHOT_NAS_SITE"]
+    project.snakemake(*(f"data/prepared/{name}.manifest.json" for name in names))
+    before, targets = len(cluster.jobs()), [f"data/episodes/{name}.csv" for name in names]
+    project.run(*PROFILE, *targets)
+    (job,) = cluster.jobs()[before:]
+    assert job["JobState"] == "COMPLETED" and job["NumCPUs"] == "3"
+    assert all((project.folder / target).is_file() for target in targets)
 
 
 def test_how_many_jobs_the_cluster_ran(disturbed, capsys):

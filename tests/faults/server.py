@@ -76,6 +76,7 @@ class Server:
     def start(self, folder: pathlib.Path, argv: list[str]) -> Run:
         """Begin a stage in a working folder."""
         log = folder.parent / "stage.log"
+        log.write_text("")
         self._process.stdin.write(json.dumps({"folder": str(folder), "argv": argv, "log": str(log)}) + "\n")
         self._process.stdin.flush()
         return Run(self, int(self.answer()), log)

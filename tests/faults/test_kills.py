@@ -1,6 +1,7 @@
 """Every long stage, killed ten times at random moments, ends with the files of an undisturbed run, to the bit.
 
-SIGTERM is what a scheduler sends first: the stage must leave by itself, with the code 143. SIGKILL comes to the stage
+SIGTERM is what a scheduler sends first: the stage must leave by itself, with the code 143 (until it listens, the signal
+ends it). Stages must go on from what they have saved. SIGKILL comes to the stage
 alone, as from a system short of memory, or to it and its workers at once, as in a power cut. After some of the latter
 the last checkpoint is torn, too: cut off, or with a bit changed.
 
@@ -39,6 +40,8 @@ STAGES = [
 ]
 POOLED = (f"database_{SET}", f"search_metantk_{SET}")
 """Stages whose workers are processes, which must die with them; how many there are changes no result."""
+WITHOUT_STATE = (f"fetch_{SET}",)
+"""Stages that begin anew: fetch keeps what it has downloaded, and this set is not downloaded."""
 LEFT, TERMINATED, KILLED = 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGKILL
 
 
@@ -96,7 +99,7 @@ def test_a_stage_killed_ten_times_ends_as_an_undisturbed_one(name, undisturbed, 
     previous = checkpoint.with_name(f"{checkpoint.name}.previous")
     files, wanted = jobs.bytes_of(job), jobs.contents(job)
     told = {"SIGTERM": 0, "SIGKILL": 0, "whole group": 0}
-    torn, recovered, ended, tearing = 0, 0, 0, False
+    torn, recovered, resumed, left, ended, tearing = 0, 0, 0, 0, 0, False
     going_on = f"going on from the state before, {job.checkpoint}.previous"
 
     def compare() -> None:
@@ -118,6 +121,7 @@ def test_a_stage_killed_ten_times_ends_as_an_undisturbed_one(name, undisturbed, 
         how = rng.choice(list(told))
         run.kill(signal.SIGTERM if how == "SIGTERM" else signal.SIGKILL, group=how == "whole group")
         code, log = run.wait(), run.log.read_text()
+        resumed += "going on from " in log
         if tearing and "is damaged" in log:
             recovered, tearing = recovered + 1, False
             assert going_on in log
@@ -129,6 +133,8 @@ def test_a_stage_killed_ten_times_ends_as_an_undisturbed_one(name, undisturbed, 
         wanted_codes = (LEFT, TERMINATED) if how == "SIGTERM" else (KILLED,)
         assert code in wanted_codes, f"{how} gave {code}:\n{log[-3000:]}"
         assert code != LEFT or "stopped by SIGTERM" in log
+        assert code != TERMINATED or not log, f"SIGTERM was not listened to:\n{log[-3000:]}"
+        left += code == LEFT
         told[how] += 1
         if how == "whole group" and checkpoint.exists() and previous.exists() and not tearing:
             tear(checkpoint, rng)
@@ -136,6 +142,7 @@ def test_a_stage_killed_ten_times_ends_as_an_undisturbed_one(name, undisturbed, 
         if sum(told.values()) == N_KILLS:
             break
     server.finish(folder, job.argv)
+    resumed += "going on from " in run.log.read_text()
     if tearing:
         recovered += 1
         assert going_on in run.log.read_text()
@@ -144,5 +151,8 @@ def test_a_stage_killed_ten_times_ends_as_an_undisturbed_one(name, undisturbed, 
     kills = ", ".join(f"{how} {n}" for how, n in told.items())
     with capsys.disabled():
         print(f"\n{name}, seed {SEED}: {sum(told.values())} kills survived ({kills}; {torn} checkpoints torn, "
-              f"{recovered} seen by a later run); {ended} runs ended before they were killed", end=" ")  # fmt: skip
+              f"{recovered} seen by a later run); {resumed} runs went on from a state; {ended} ended before they were "
+              "killed", end=" ")  # fmt: skip
     assert sum(told.values()) == N_KILLS
+    assert left or not told["SIGTERM"]
+    assert resumed or name in WITHOUT_STATE

@@ -95,6 +95,22 @@ def test_a_group_says_only_what_it_knows():
     assert learn["slurm_partition"] == "'long-2'" and learn["cpus_per_task"] == 8
 
 
+def test_jobs_of_seconds_are_submitted_together(no_other_table):
+    profile, ours = read_profile(), site()
+    together = {rule: ours.groups[group].together for rule, group in ours.group_of.items()}
+    assert profile["groups"] == [f"{rule}={rule}" for rule, number in together.items() if number > 1] != []
+    assert profile["group-components"] == [f"{rule}={number}" for rule, number in together.items() if number > 1]
+
+
+def test_a_table_without_such_jobs_leaves_snakemakes_groups_alone(no_other_table, monkeypatch, tmp_path):
+    table = yaml.safe_load(SITE.read_text())
+    for group in table["groups"].values():
+        group.pop("together", None)
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(table))
+    monkeypatch.setenv(SITE_VARIABLE, str(tmp_path / "site.yaml"))
+    assert {"groups", "group-components"}.isdisjoint(read_profile())
+
+
 def changed(**values) -> dict:
     table = copy.deepcopy(TABLE)
     for place, value in values.items():
