@@ -24,6 +24,7 @@ import yaml
 from pipeline import methods
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+COSTS = ROOT / "benchmarks/figures/costs_cpu.json"
 PARTS = ("Snakefile", "params.yaml", "profiles", "workflow", "pipeline")
 TARGETS = """
 import sys
@@ -82,6 +83,9 @@ def main() -> None:
         figures["freeze_unchanged"], _ = timed(freeze, folder)
         figures["dry_run"], printed_plan = timed(plan, folder)
         figures["n_jobs"] = int(re.findall(r"^total\s+(\d+)$", printed_plan, re.MULTILINE)[-1])
+        told = [sys.executable, "-m", "pipeline", "forecast", "--costs", str(COSTS), "--jobs", "1", *targets]
+        figures["forecast"], printed_forecast = timed(told, folder)
+        figures["forecast_says"] = printed_forecast.strip().split("\n\n")[-1].splitlines()
         shutil.rmtree(folder / "build")
         figures["dry_run_of_a_clone"], _ = timed(plan, folder)
     figures["load_average"] = round(os.getloadavg()[0], 1)

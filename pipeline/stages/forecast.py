@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from pipeline.data.fetching import folder_sizes
 from pipeline.evaluation.schedule import critical_path, end, tails
 from pipeline.evaluation.work import Costs, Images, seconds, work
 from pipeline.stages.common import FROZEN
+from pipeline.stages.site import site
 
 COSTS = pathlib.Path("benchmarks/figures/costs_cpu.json")
 COMMAND = re.compile(r"^Shell command: python -m pipeline (.*?)(?: 2>&1 \| tee .*)?$", re.MULTILINE)
@@ -182,12 +183,26 @@ class Estimator:
         return seconds(*work(*self.inputs_of(name), self.costs), self.costs)
 
 
-def lines(jobs: Mapping[str, Planned], expected: Mapping[str, float | None], n_nodes: int, listed: int) -> list[str]:
+def accelerated(names: Iterable[str]) -> set[str]:
+    """Those of these jobs that ask a cluster for a GPU, by its table. Raises ConfigError for a table that is wrong."""
+    table = site()
+    rules = tuple(f"{rule}_" for rule, group in table.group_of.items() if table.groups[group].gpus)
+    return {name for name in names if name.startswith(rules)}
+
+
+def lines(
+    jobs: Mapping[str, Planned],
+    expected: Mapping[str, float | None],
+    n_nodes: int,
+    listed: int,
+    on_gpus: Collection[str] = (),
+) -> list[str]:
     """The forecast in words.
 
     Args:
         expected: job -> its seconds, None for jobs of unknown cost.
         listed: most jobs that are named; of more, the longest ones.
+        on_gpus: jobs that ask for a GPU.
     """
     if not jobs:
         return ["nothing to be made: all jobs are finished"]
@@ -205,9 +220,11 @@ def lines(jobs: Mapping[str, Planned], expected: Mapping[str, float | None], n_n
     path = critical_path(known, after)
     unknown = sum(value is None for value in expected.values())
     total, longest = sum(known.values()), sum(known[name] for name in path)
+    hours_on_gpus = sum(known[name] for name in on_gpus) / 3600
     told += [
         "",
         f"{len(jobs)} jobs, {total / 3600:.2f} core-hours",
+        f"{len(on_gpus)} of them ask a cluster for a GPU: {hours_on_gpus:.2f} hours, GPU-hours with costs of a GPU",
         f"critical path {spoken(longest)}: " + " > ".join(path),
         f"on {n_nodes} node{'s' * (n_nodes > 1)}, one job at a time on each: {spoken(end(known, after, n_nodes))}",
     ]
@@ -240,4 +257,5 @@ def run(arguments) -> None:
     costs = read_costs(pathlib.Path(arguments.costs))
     jobs = plan(arguments.targets, arguments.config)
     estimator = Estimator(costs)
-    print("\n".join(lines(jobs, {name: estimator.seconds_of(name) for name in jobs}, arguments.nodes, arguments.jobs)))
+    expected = {name: estimator.seconds_of(name) for name in jobs}
+    print("\n".join(lines(jobs, expected, arguments.nodes, arguments.jobs, accelerated(jobs))))

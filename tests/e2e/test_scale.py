@@ -18,6 +18,8 @@ def test_a_thousand_results_are_planned(tmp_path):
     subprocess.run(command, check=True)
     figures = json.loads(out.read_text())
     assert figures["n_targets"] == 1000 and figures["n_jobs"] > 3000
+    told = " ".join(figures["forecast_says"])
+    assert f"{figures['n_jobs']} jobs, " in told and "ask a cluster for a GPU" in told and "critical path" in told
 
 
 def test_a_forecast_names_the_jobs_that_snakemake_plans(tmp_path, monkeypatch):

@@ -57,11 +57,16 @@ def test_where_all_is_finished_nothing_is_planned():
 def test_the_forecast_tells_jobs_path_hours_and_what_it_does_not_know():
     jobs = forecast.planned(PRINTED)
     expected = {"fetch_birds": 60.0, "prepare_birds": 3540.0, "search_ntk_birds": None}
-    told = "\n".join(forecast.lines(jobs, expected, 2, 2))
-    assert "3 jobs, 1.00 core-hours" in told
+    told = "\n".join(forecast.lines(jobs, expected, 2, 2, {"fetch_birds"}))
+    assert "3 jobs, 1.00 core-hours" in told and "1 of them ask a cluster for a GPU: 0.02 hours" in told
     assert "critical path 1 h 0 min: fetch_birds > prepare_birds" in told
     assert "on 2 nodes, one job at a time on each: 1 h 0 min" in told
     assert "and 1 shorter jobs" in told and "1 of the jobs are of a kind or of images that nothing is known of" in told
+
+
+def test_the_clusters_table_tells_which_jobs_ask_for_a_gpu():
+    names = {"prepare_birds", "search_ntk_birds", "meta_train_generator_birds", "features_birds_by_cats", "rate_darts"}
+    assert forecast.accelerated(names) == names - {"prepare_birds", "rate_darts"}
 
 
 @pytest.fixture
