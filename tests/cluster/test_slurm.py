@@ -242,10 +242,17 @@ def test_the_results_are_those_of_an_undisturbed_run_without_a_cluster(disturbed
     assert not list((disturbed.project.folder / "build/checkpoints").iterdir())
 
 
+def test_disturbed_jobs_went_on_from_their_checkpoints(disturbed):
+    for job in ("search_metantk", "train_metantk", "train_random"):
+        name = f"{job}_doublemnist"
+        log = (disturbed.project.folder / f"logs/{name}.log").read_text()
+        assert f"going on from build/checkpoints/{name}.pt" in log, log
+
+
 def test_what_the_jobs_printed_is_found(disturbed):
     """A log for each job, and SLURM's own for those that failed."""
     logs = disturbed.project.folder / "logs"
-    for job in ("prepare_doublemnist", "search_metantk_doublemnist", "compare_random_doublemnist"):
+    for job in ("prepare_doublemnist", "search_metantk_doublemnist", "train_random_doublemnist"):
         assert (logs / f"{job}.log").stat().st_size > 0
     assert list(logs.glob("slurm/rule_train/random_doublemnist/*.log"))
 
@@ -266,7 +273,8 @@ def test_after_a_run_through_the_profile_dvc_has_nothing_to_do(disturbed):
 
 
 def test_the_rules_that_the_table_must_hold_are_those_that_snakemake_knows(quiet):
-    known = set(quiet.run("snakemake", "--list-rules", "--quiet").split())
+    printed = quiet.run("snakemake", "--list-rules", "--quiet")
+    known = set(re.findall(r"^\w+$", printed, re.MULTILINE))
     assert set(submitted_rules()) == known - {
         "all", "default", "compare", "contrast", "fetch", "look_up", "report", "report_lookups",
     }  # fmt: skip
@@ -276,7 +284,7 @@ def test_jobs_of_seconds_of_several_data_sets_are_one_job_of_the_cluster(disturb
     cluster, names = disturbed.cluster, [f"pictures{number}" for number in range(3)]
     for file, content in folder_files().items():
         write(tmp_path / "pictures" / file, content)
-    folder = {"path": str(tmp_path / "pictures"), "novel": 5, "validation": 2}
+    folder = {"path": str(tmp_path / "pictures"), "base": 5, "validation": 2, "novel": 5}
     params = {
         "data": {"folders": dict.fromkeys(names, folder)},
         "prepare": {"max_image_size": 8, "min_images_per_class": 2},
