@@ -282,6 +282,32 @@ def test_no_flipped_bit_and_no_lost_end_of_a_checkpoint_goes_unseen(tmp_path):
     assert torch.equal(mine.load()["weights"], torch.arange(200.0))
 
 
+FULL_FOR_A_CHECKPOINT = """
+import resource, sys
+import torch
+from pipeline.core.checkpoint import Checkpoint
+from pipeline.core.errors import DiskFullError
+state = Checkpoint(sys.argv[1], "key")
+state.save({"weights": torch.arange(10)})
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    state.save({"weights": torch.zeros(10**5), "momenta": torch.zeros(10**5)})
+except DiskFullError as error:
+    print("explained:", error)
+print("kept:", state.load()["weights"].tolist() == list(range(10)))
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 20_000, 500_000, 800_100])
+def test_a_checkpoint_on_a_full_disk_is_explained_and_the_state_before_is_kept(limit, tmp_path):
+    """The limit on file sizes stops PyTorch within its archive's head, an array, and its list of contents."""
+    command = [sys.executable, "-c", FULL_FOR_A_CHECKPOINT, str(tmp_path / "c.pt"), str(limit)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "explained:" in printed and "free some space" in printed and "kept: True" in printed
+    assert os.listdir(tmp_path) == ["c.pt"]
+
+
 def test_a_writer_killed_half_way_leaves_the_old_file(tmp_path):
     path = tmp_path / "state.txt"
     write_text(path, "old")
