@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,7 +82,12 @@ def _locked(handle: int, how: int) -> bool:
 def _temporary(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     """A new locked file beside `path`, as descriptor and name; it is gone afterwards unless it was renamed."""
     while True:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = f"{path.parent}/.{path.name}.{secrets.token_hex(4)}"
+        try:
+            # unlike the standard library's temporary files, open to whom the user's umask lets in
+            handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue
         _locked(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             break
@@ -118,7 +124,6 @@ def _replacing(path: pathlib.Path, mode: str = "w") -> Iterator[IO]:
             yield file
             file.flush()
             os.fsync(handle)
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
 
 
@@ -250,9 +255,9 @@ def resuming_array(path: PathLike, shape: tuple[int, ...], dtype: Any) -> Iterat
     partial = path.with_name(f".{path.name}.partial")
     with explained_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            if not _locked(handle, fcntl.LOCK_EX | fcntl.LOCK_NB) or not os.fstat(handle).st_nlink:
+            if not _locked(handle, fcntl.LOCK_EX | fcntl.LOCK_NB) or not _is_at(handle, partial):
                 with writing_array(path, shape, dtype) as array:
                     yield array
                 return
@@ -267,6 +272,14 @@ def resuming_array(path: PathLike, shape: tuple[int, ...], dtype: Any) -> Iterat
                 raise
         finally:
             os.close(handle)
+
+
+def _is_at(handle: int, path: pathlib.Path) -> bool:
+    """Whether an open file still has this name; whoever finished it first has given it another."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _n_bytes(shape: tuple[int, ...], dtype: Any) -> int:
@@ -300,7 +313,6 @@ def _filled(
     yield array
     array.flush()
     os.fsync(handle)
-    os.chmod(temporary, 0o644)
     os.replace(temporary, path)
 
 
