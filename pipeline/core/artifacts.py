@@ -21,10 +21,13 @@ from typing import IO, Any
 import numpy as np
 
 from pipeline.core.errors import ArtifactError, DiskFullError
+from pipeline.core.progress import say
 
 PathLike = str | os.PathLike
 # the name of a file that is being written, with the name that it will have
 TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}", re.DOTALL)
+# what the system answers where a file system knows no locks, as on some clusters
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # files written at once; each waits for the disk most of the time
 N_WRITERS = 8
 
@@ -67,12 +70,42 @@ def remove_abandoned(*paths: PathLike) -> None:
                     os.unlink(candidate)
 
 
+@contextlib.contextmanager
+def alone(path: PathLike) -> Iterator[None]:
+    """Hold a lock file, which is there only meanwhile; another process that names it waits until the block has ended.
+
+    Where the file system knows no locks nothing is waited for.
+    """
+    path = pathlib.Path(path)
+    while True:
+        with explained_write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another process, which holds {path}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        if _is_at(handle, path):
+            break
+        # its last holder took it away before it was locked here
+        os.close(handle)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
 def _locked(handle: int, how: int) -> bool:
     """Whether a file could be locked; never where the file system knows no locks, as on some clusters."""
     try:
         fcntl.flock(handle, how)
     except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        if error.errno not in (errno.EWOULDBLOCK, *NO_LOCKS):
             raise
         return False
     return True

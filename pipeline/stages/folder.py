@@ -9,7 +9,7 @@ import re
 import time
 from typing import IO
 
-from pipeline.core.artifacts import explained_write_errors
+from pipeline.core.artifacts import NO_LOCKS, explained_write_errors
 from pipeline.core.errors import ArtifactError
 
 CLAIMS = pathlib.Path("build/claims")
@@ -76,7 +76,7 @@ def _lock(file: IO, how: int) -> bool:
             fcntl.flock(file, how | fcntl.LOCK_NB)
             return True
         except OSError as error:
-            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            if error.errno in NO_LOCKS:
                 return True
             if error.errno != errno.EWOULDBLOCK:
                 raise
