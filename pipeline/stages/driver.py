@@ -202,7 +202,9 @@ def prepare(freezer: Freezer, looks: bool) -> None:
         held = claim(SNAKEMAKE)
     except ArtifactError as error:
         if any(changes(freezer)):
-            raise ArtifactError(f"{error} Its parameters are others than those in {FROZEN}.") from None
+            raise ArtifactError(
+                f"{error} The parameters of this command are others than those in {FROZEN}, where it would freeze them."
+            ) from None
         return
     with held:
         freeze(freezer)

@@ -1,8 +1,14 @@
 """What the Snakefile asks for before any job."""
 
+import copy
+
 import pytest
 
-from pipeline.stages.driver import only_looks
+from pipeline.core.errors import ArtifactError
+from pipeline.stages.common import FROZEN
+from pipeline.stages.driver import only_looks, prepare
+from pipeline.stages.folder import DVC, SNAKEMAKE, claim
+from pipeline.stages.settings import Freezer, load
 
 
 @pytest.mark.parametrize("given", ["-n", "-np", "-nq", "-pn", "-knj4", "--dry-run", "-S", "-D", "--list", "--dag=dot"])
@@ -19,3 +25,20 @@ def test_a_snakemake_that_runs_jobs_is_none_that_only_looks(given):
 
 def test_a_target_behind_two_dashes_is_no_option():
     assert not only_looks(["--cores", "4", "--", "-n"])
+
+
+@pytest.mark.parametrize("tool", [SNAKEMAKE, DVC])
+def test_who_looks_beside_a_run_changes_nothing_and_is_refused_where_parameters_differ(tool, tmp_path, monkeypatch):
+    same = Freezer(load())
+    other = Freezer(copy.deepcopy(same.config) | {"seed": 7})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.stages.folder.PATIENCE_SECONDS", 0.1)
+    prepare(same, looks=True)
+    before = {path: path.read_text() for path in FROZEN.iterdir()}
+    with claim(tool):
+        prepare(same, looks=True)
+        with pytest.raises(ArtifactError, match=f"{tool} is at work.*parameters of this command are others"):
+            prepare(other, looks=True)
+        assert {path: path.read_text() for path in FROZEN.iterdir()} == before
+    prepare(other, looks=True)
+    assert {path: path.read_text() for path in FROZEN.iterdir()} != before
