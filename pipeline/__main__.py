@@ -55,13 +55,14 @@ def run(module, arguments) -> int:
 
     claim = folder.claim(folder.DVC) if os.environ.get("DVC_STAGE") else None
 
-    def files() -> list[str]:
+    def files(in_folders: bool = False) -> list[str]:
         besides = module.beside(arguments) if hasattr(module, "beside") else []
-        return list(seals.project_files([*vars(arguments).values(), besides]))
+        return list(seals.project_files([*vars(arguments).values(), besides], in_folders))
 
     # what looks for damage must see it
     if not getattr(module, "LOOKS_FOR_DAMAGE", False):
-        seals.check(files())
+        seals.check(files(in_folders=True))
+    # a stage writes no file that is not named; those in folders that it reads may be other writers'
     before = seals.state_of(files())
     code = module.run(arguments) or 0
     seals.seal(files(), before)

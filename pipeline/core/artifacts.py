@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +21,13 @@ from typing import IO, Any
 import numpy as np
 
 from pipeline.core.errors import ArtifactError, DiskFullError
+from pipeline.core.progress import say
 
 PathLike = str | os.PathLike
 # the name of a file that is being written, with the name that it will have
 TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}", re.DOTALL)
+# what the system answers where a file system knows no locks, as on some clusters
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 # files written at once; each waits for the disk most of the time
 N_WRITERS = 8
 
@@ -66,12 +70,42 @@ def remove_abandoned(*paths: PathLike) -> None:
                     os.unlink(candidate)
 
 
+@contextlib.contextmanager
+def alone(path: PathLike) -> Iterator[None]:
+    """Hold a lock file, which is there only meanwhile; another process that names it waits until the block has ended.
+
+    Where the file system knows no locks nothing is waited for.
+    """
+    path = pathlib.Path(path)
+    while True:
+        with explained_write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another process, which holds {path}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        if _is_at(handle, path):
+            break
+        # its last holder took it away before it was locked here
+        os.close(handle)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
 def _locked(handle: int, how: int) -> bool:
     """Whether a file could be locked; never where the file system knows no locks, as on some clusters."""
     try:
         fcntl.flock(handle, how)
     except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        if error.errno not in (errno.EWOULDBLOCK, *NO_LOCKS):
             raise
         return False
     return True
@@ -81,7 +115,12 @@ def _locked(handle: int, how: int) -> bool:
 def _temporary(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     """A new locked file beside `path`, as descriptor and name; it is gone afterwards unless it was renamed."""
     while True:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = f"{path.parent}/.{path.name}.{secrets.token_hex(4)}"
+        try:
+            # unlike the standard library's temporary files, open to whom the user's umask lets in
+            handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue
         _locked(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             break
@@ -118,7 +157,6 @@ def _replacing(path: pathlib.Path, mode: str = "w") -> Iterator[IO]:
             yield file
             file.flush()
             os.fsync(handle)
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
 
 
@@ -250,9 +288,9 @@ def resuming_array(path: PathLike, shape: tuple[int, ...], dtype: Any) -> Iterat
     partial = path.with_name(f".{path.name}.partial")
     with explained_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            if not _locked(handle, fcntl.LOCK_EX | fcntl.LOCK_NB) or not os.fstat(handle).st_nlink:
+            if not _locked(handle, fcntl.LOCK_EX | fcntl.LOCK_NB) or not _is_at(handle, partial):
                 with writing_array(path, shape, dtype) as array:
                     yield array
                 return
@@ -267,6 +305,14 @@ def resuming_array(path: PathLike, shape: tuple[int, ...], dtype: Any) -> Iterat
                 raise
         finally:
             os.close(handle)
+
+
+def _is_at(handle: int, path: pathlib.Path) -> bool:
+    """Whether an open file still has this name; whoever finished it first has given it another."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _n_bytes(shape: tuple[int, ...], dtype: Any) -> int:
@@ -300,7 +346,6 @@ def _filled(
     yield array
     array.flush()
     os.fsync(handle)
-    os.chmod(temporary, 0o644)
     os.replace(temporary, path)
 
 

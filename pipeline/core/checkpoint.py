@@ -59,7 +59,13 @@ class Checkpoint:
 
         with writing(self.path, "wb") as file:
             hashing = _Hashing(file)
-            torch.save({"key": self.key, "state": state}, hashing)
+            try:
+                torch.save({"key": self.key, "state": state}, hashing)
+            except RuntimeError as error:
+                # PyTorch hides that the disk refused behind a complaint about its archive
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
             file.write(hashing.sha256.digest())
             file.flush()
             os.fsync(file.fileno())

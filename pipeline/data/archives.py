@@ -303,9 +303,13 @@ def require_size(n_bytes: int, packed: int) -> None:
 def require_harmless(blobs: Mapping[str, Blob], packed: int) -> None:
     """Raises UnsafeArchiveError for too many files or bytes, and for names that lead out of the archive."""
     for name in blobs:
-        if LEADS_OUT.search(name):
-            raise UnsafeArchiveError(f"holds a file called {name!r}, a name that leads out of the archive")
+        _require_inside(name, "file")
     require_size(sum(blob.n_bytes if blob.deflated else blob.size for blob in blobs.values()), packed)
+
+
+def _require_inside(name: str, what: str) -> None:
+    if LEADS_OUT.search(name):
+        raise UnsafeArchiveError(f"holds a {what} called {name!r}, a name that leads out of the archive")
 
 
 def _require_count(found: Mapping[str, Blob]) -> None:
@@ -324,6 +328,7 @@ def _index_tar(blob: Blob) -> dict[str, Blob]:
             last = member.offset
             name = member.name.removeprefix("./")
             if member.isdir():
+                _require_inside(name, "folder")
                 continue
             if member.islnk() and member.linkname.removeprefix("./") in found:
                 found[name] = found[member.linkname.removeprefix("./")]
@@ -351,6 +356,7 @@ def _index_zip(blob: Blob) -> dict[str, Blob]:
         for member in archive.infolist():
             mode = member.external_attr >> 16
             if member.is_dir():
+                _require_inside(member.filename, "folder")
                 continue
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                 raise UnsafeArchiveError(f"holds {member.filename!r}, which is a link or a device and no file")

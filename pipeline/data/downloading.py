@@ -28,7 +28,7 @@ class ShortReadError(ConnectionError):
 
 
 def download(source, folder: pathlib.Path) -> Found:
-    """Fetch a source into `folder`, or find it there from an earlier call.
+    """Fetch a source into `folder`, or find it there from an earlier call; no two may do so at once.
 
     Raises:
         DownloadError: no connection, no such file, or not the published content; says what to do instead.

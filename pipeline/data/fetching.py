@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.artifacts import PathLike, to_json, writing
+from pipeline.core.artifacts import PathLike, alone, to_json, writing
 from pipeline.core.config import is_text
 from pipeline.core.errors import ConfigError, DataError, DiskFullError, DownloadError
 from pipeline.core.progress import say, track
@@ -52,7 +52,8 @@ def fetch(dataset, name: str, out: PathLike, *, mirror: PathLike | None = None) 
 
     Args:
         dataset: a `Dataset`.
-        name: its name in the workflow; downloads wait in `.downloads/{name}` beside `out` until the archive is whole.
+        name: its name in the workflow; downloads wait in `.downloads/{name}` beside `out` until the archive is whole,
+            and another process that fetches it there waits, too.
         mirror: folder to look in first.
 
     Raises:
@@ -60,10 +61,12 @@ def fetch(dataset, name: str, out: PathLike, *, mirror: PathLike | None = None) 
         DataError: a source is damaged or cannot be read.
         ArtifactError, DiskFullError: the archive cannot be written.
     """
-    waiting = pathlib.Path(out).parent / ".downloads" / name
-    layout, found = find(dataset, name, mirror, waiting)
-    write_raw(out, layout.name, found)
-    shutil.rmtree(waiting, ignore_errors=True)
+    folder = pathlib.Path(out).parent
+    waiting = folder / ".downloads" / name
+    with alone(folder / f".{name}.lock"):
+        layout, found = find(dataset, name, mirror, waiting)
+        write_raw(out, layout.name, found)
+        shutil.rmtree(waiting, ignore_errors=True)
     variants = [one.name for one in found if not one.official and one.origin != "user"]
     say(f"{name}: {', '.join(one.name for one in found)} -> {out}")
     if variants:

@@ -6,7 +6,7 @@ import pathlib
 import tempfile
 from typing import Any
 
-from pipeline.core.artifacts import PathLike, explained_write_errors, sha256, write_json, write_text
+from pipeline.core.artifacts import PathLike, alone, explained_write_errors, sha256, write_json, write_text
 from pipeline.core.errors import UnknownNameError
 from pipeline.core.progress import say
 from pipeline.data.accuracy_tables import column_name
@@ -32,7 +32,7 @@ def make(name: str, out: PathLike, facts: PathLike, *, mirror: PathLike | None =
     with explained_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=folder, prefix=".unpacked.")
-    with scratch:
+    with scratch, alone(folder / f".{name}.lock"):
         layout, (found,) = find(table, name, mirror, folder / ".downloads" / name)
         say(f"{table.title}: reading {found.path}")
         columns = table.columns(layout, found, scratch.name)

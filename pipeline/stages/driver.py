@@ -1,5 +1,6 @@
 """What the Snakefile calls: freezing at the start of a run, recording in DVC at its end."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -9,15 +10,15 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from pipeline.core.device import may_be_accelerated, n_cores
-from pipeline.core.errors import ConfigError, UnknownNameError
+from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError
 from pipeline.core.types import FEW_SHOT
 from pipeline.data.published_tables import TABLES
-from pipeline.stages.common import THREADS_TO_ADAPT
+from pipeline.stages.common import FROZEN, THREADS_TO_ADAPT
 from pipeline.stages.folder import SNAKEMAKE, claim, require_writable
-from pipeline.stages.freeze import freeze, remember
+from pipeline.stages.freeze import changes, freeze, remember
 from pipeline.stages.needs import option
 from pipeline.stages.settings import (
     CONTROL,
@@ -35,8 +36,15 @@ from pipeline.stages.settings import (
 )
 from pipeline.stages.track import refresh
 
-DRY = {"-n", "--dry-run", "--dryrun"}
-_held: list[IO] = []
+LOOKING = {
+    "--dry-run", "--dryrun", "--summary", "--detailed-summary", "--list", "--list-rules", "--list-target-rules", "--lt",
+    "--list-changes", "--lc", "--list-input-changes", "--li", "--list-params-changes", "--lp", "--list-untracked",
+    "--lu", "--dag", "--rulegraph", "--filegraph", "--d3dag", "--lint",
+}  # fmt: skip
+"""Options of Snakemake with which it runs nothing, and deletes nothing."""
+SHORT_LOOKING = re.compile(r"-[Fafkpt]*[nSDl].*")
+"""Their short forms, also behind others without a value as in -pn."""
+_held: list[contextlib.ExitStack] = []
 """The claim on the folder, for as long as Snakemake runs."""
 
 
@@ -173,6 +181,36 @@ def check_control(stem: str, freezer: Freezer) -> None:
         )
 
 
+def only_looks(arguments: Iterable[str]) -> bool:
+    """Whether Snakemake, with these arguments, tells something instead of running jobs."""
+    options = itertools.takewhile(lambda argument: argument != "--", arguments)
+    return any(option.split("=")[0] in LOOKING or SHORT_LOOKING.fullmatch(option) for option in options)
+
+
+def prepare(freezer: Freezer, looks: bool) -> None:
+    """Freeze the configuration, for a run that claims the folder until it ends, or only to look at what would run.
+
+    Raises ArtifactError while another run is at work here; who looks is refused only where parameters would change.
+    """
+    if not looks:
+        require_writable()
+        _held.append(claim(SNAKEMAKE))
+        freeze(freezer)
+        refresh()
+        return
+    try:
+        held = claim(SNAKEMAKE)
+    except ArtifactError as error:
+        if any(changes(freezer)):
+            raise ArtifactError(
+                f"{error} The parameters of this command are others than those in {FROZEN}, where it would freeze them."
+            ) from None
+        return
+    with held:
+        freeze(freezer)
+        refresh()
+
+
 def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
     """Check and freeze the configuration; the parts of it that the rules need. Raises ConfigError.
 
@@ -184,11 +222,7 @@ def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
     freezer = Freezer(config)
     if is_main_process:
         check_targets(sys.argv[1:], freezer)
-        if DRY.isdisjoint(sys.argv):
-            require_writable()
-            _held.append(claim(SNAKEMAKE))
-        freeze(freezer)
-        refresh()
+        prepare(freezer, only_looks(sys.argv[1:]))
     (datasets, methods), listed, of_learned = grid(config), classification(config), learned(config)
     of_adapted = adapted(config)
     compute = section_of(config, "compute")
@@ -238,8 +272,8 @@ def record(workflow) -> None:
 
 
 def commit(files: list[str]) -> None:
-    """Record files in dvc.lock, in a process of its own."""
+    """Record files in dvc.lock, in a process of its own, under the lock that this one holds."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as listing:
         json.dump(files, listing)
         listing.flush()
-        subprocess.run([sys.executable, "-m", "pipeline", "track", "commit", "--files", listing.name])
+        subprocess.run([sys.executable, "-m", "pipeline", "track", "commit", "--locked", "--files", listing.name])

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from pipeline.core import artifacts
-from pipeline.core.artifacts import sha256
+from pipeline.core.artifacts import alone, sha256
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.config import build
 from pipeline.core.device import choose_device, use_threads
@@ -110,9 +110,10 @@ def imagenet(prepared: PreparedSet, config: FeatureNetConfig, frozen: Frozen, ch
     del prepared, config, frozen, checkpoint
     waiting = pathlib.Path(out).parent / ".downloads"
     cache = pathlib.Path(torch.hub.get_dir()) / "checkpoints"
-    found = pretrained.find_resnet18(waiting, mirror=machine().mirror, cache=cache)
-    network = with_weights(pretrained.read_weights(found.path), found.path)
-    shutil.rmtree(waiting, ignore_errors=True)
+    with alone(waiting.with_name(".downloads.lock")):
+        found = pretrained.find_resnet18(waiting, mirror=machine().mirror, cache=cache)
+        network = with_weights(pretrained.read_weights(found.path), found.path)
+        shutil.rmtree(waiting, ignore_errors=True)
     standing = "" if found.official else ", from a mirror's variant of the file, not the official one"
     facts = {
         "label": f"ResNet-18 with torchvision's ImageNet weights{standing}",

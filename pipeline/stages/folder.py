@@ -1,53 +1,88 @@
 """The project's folder: one tool at work in it at a time, and room to write."""
 
+import contextlib
 import errno
 import fcntl
 import os
 import pathlib
+import re
+import time
 from typing import IO
 
-from pipeline.core.artifacts import explained_write_errors
+from pipeline.core.artifacts import NO_LOCKS, explained_write_errors
 from pipeline.core.errors import ArtifactError
 
 CLAIMS = pathlib.Path("build/claims")
 SNAKEMAKE, DVC = "snakemake", "dvc repro"
+DVC_FOLDER = pathlib.Path(".dvc")
+DVC_LOCK = DVC_FOLDER / "tmp/lock"
+"""What DVC's commands hold, unless its `core.hardlink_lock` is set; `dvc repro` lets it go while a stage computes."""
 WRITTEN = ("data", "database", "search", "models", "proxies", "results", "logs", "build")
 """Folders that jobs write to."""
+PATIENCE_SECONDS = 3.0
+"""How long a lock is waited for; who only plans, or asks DVC for something, holds it for a moment."""
 
 
-def claim(tool: str) -> IO:
-    """Say that a tool is at work here until the file that is returned is closed, or this process ends in any way.
+def claim(tool: str) -> contextlib.ExitStack:
+    """Say that a tool is at work here until what is returned is closed, or this process ends in any way.
 
-    Several of the same tool are left to the tool's own locks. Where the file system knows no locks nothing is refused.
+    One Snakemake works here at a time, and holds DVC's own lock, too: DVC deletes what a stage wrote before the stage
+    can look at any claim. Several stages of DVC are left to DVC's locks. Where the file system knows no locks nothing
+    is refused.
 
-    Raises ArtifactError while the other tool is at work.
+    Raises ArtifactError while another one is at work.
     """
-    own = CLAIMS / tool.replace(" ", "_")
-    with explained_write_errors(own):
+    with explained_write_errors(_place(tool)), contextlib.ExitStack() as held:
         CLAIMS.mkdir(parents=True, exist_ok=True)
-        handle = open(own, "a")  # noqa: SIM115
-        _lock(handle, fcntl.LOCK_SH)
+        own = held.enter_context(open(_place(tool), "a"))
+        is_free = _lock(own, fcntl.LOCK_EX if tool == SNAKEMAKE else fcntl.LOCK_SH)
         for other in {SNAKEMAKE, DVC} - {tool}:
-            with open(CLAIMS / other.replace(" ", "_"), "a") as file:
-                if not _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                    handle.close()
-                    raise ArtifactError(
-                        f"{other} is at work in this folder, and {tool} would change files under its hands. Wait until "
-                        "it has ended and run the same command again."
-                    )
-    return handle
+            with open(_place(other), "a") as file:
+                if not _lock(file, fcntl.LOCK_EX):
+                    raise _at_work(other)
+        if not is_free:
+            raise _at_work(tool)
+        if tool == SNAKEMAKE and DVC_FOLDER.is_dir() and not _has_hardlink_lock():
+            with explained_write_errors(DVC_LOCK):
+                DVC_LOCK.parent.mkdir(exist_ok=True)
+                if not _lock(held.enter_context(open(DVC_LOCK, "a")), fcntl.LOCK_EX):
+                    raise _at_work("dvc")
+        return held.pop_all()
+
+
+def _place(tool: str) -> pathlib.Path:
+    return CLAIMS / tool.replace(" ", "_")
+
+
+def _at_work(tool: str) -> ArtifactError:
+    return ArtifactError(
+        f"{tool} is at work in this folder, and this command would change files under its hands. Wait until it has "
+        "ended and run the same command again."
+    )
+
+
+def _has_hardlink_lock() -> bool:
+    """Whether DVC is told to lock by links instead, which a file of that name would keep from ever locking."""
+    configs = [path for path in (DVC_FOLDER / "config", DVC_FOLDER / "config.local") if path.is_file()]
+    pattern = re.compile(r"^\s*hardlink_lock\s*=\s*true\b", re.IGNORECASE | re.MULTILINE)
+    return any(pattern.search(path.read_text(encoding="utf-8")) for path in configs)
 
 
 def _lock(file: IO, how: int) -> bool:
-    """False where another process holds the file."""
-    try:
-        fcntl.flock(file, how)
-    except OSError as error:
-        if error.errno == errno.EWOULDBLOCK:
+    """False where another process holds the file for longer than a moment."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return True
+            if error.errno != errno.EWOULDBLOCK:
+                raise
+        if time.monotonic() >= until:
             return False
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-    return True
+        time.sleep(0.05)
 
 
 def require_writable() -> None:

@@ -4,6 +4,7 @@ Both Snakemake and DVC depend on these files and never on params.yaml, so that c
 that use it, under either tool.
 """
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 from pipeline.core.artifacts import read_json, sha256, to_json, write_text, write_texts
 from pipeline.core.progress import say
 from pipeline.stages.common import FROZEN, MACHINE
+from pipeline.stages.folder import SNAKEMAKE, claim
 from pipeline.stages.settings import PARAMS, Freezer, load, machine_settings
 
 MADE = pathlib.Path("build/made.json")
@@ -27,20 +29,25 @@ def freeze(freezer: Freezer, root: pathlib.Path = FROZEN, machine: pathlib.Path 
 
     Raises ConfigError, before anything is written, when any key or value is not allowed.
     """
-    wanted = {name: to_json(content) for name, content in freezer.files.items()}
-    of_machine = to_json(machine_settings(freezer.config))
-    if not says(machine, of_machine):
-        write_text(machine, of_machine)
-    changed = [name for name, text in wanted.items() if not says(root / name, text)]
-    write_texts({root / name: wanted[name] for name in changed})
+    texts, unwanted = changes(freezer, root, machine)
+    write_texts(texts)
+    changed = [path.name for path in texts if path != machine]
     made = read_json(MADE) if changed and MADE.exists() else {}
     for name in changed:
         restore_age(root / name, made.get(name))
-    for path in root.glob("*.json"):
-        if path.name not in wanted:
-            path.unlink()
-            changed.append(path.name)
-    return changed
+    for path in unwanted:
+        path.unlink()
+    return [*changed, *(path.name for path in unwanted)]
+
+
+def changes(
+    freezer: Freezer, root: pathlib.Path = FROZEN, machine: pathlib.Path = MACHINE
+) -> tuple[dict[pathlib.Path, str], list[pathlib.Path]]:
+    """What freezing would change: path -> text of the files to write, and the files to delete. Raises ConfigError."""
+    wanted = {root / name: to_json(content) for name, content in freezer.files.items()}
+    texts = {machine: to_json(machine_settings(freezer.config)), **wanted}
+    unwanted = [path for path in root.glob("*.json") if path not in wanted]
+    return {path: text for path, text in texts.items() if not says(path, text)}, unwanted
 
 
 def remember(jobs: Iterable[tuple[str, Iterable[str]]]) -> None:
@@ -81,6 +88,9 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
-    changed = freeze(Freezer(load(arguments.params)))
+    freezer = Freezer(load(arguments.params))
+    # a stage of DVC has claimed the folder already
+    with contextlib.nullcontext() if os.environ.get("DVC_STAGE") else claim(SNAKEMAKE):
+        changed = freeze(freezer)
     listed = ", ".join(changed) if len(changed) < 8 else f"{len(changed)} files"
     say(f"parameters changed: {listed}" if changed else "parameters unchanged")

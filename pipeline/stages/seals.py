@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pipeline.core.artifacts import sha256, write_text
+from pipeline.core.artifacts import TEMPORARY, sha256, write_text
 from pipeline.core.errors import ArtifactError
 from pipeline.stages.track import Contents, recorded_stages
 
@@ -23,15 +23,20 @@ CACHE = pathlib.Path(".dvc/cache/files/md5")
 State = Mapping[str, tuple[int, ...]]
 
 
-def project_files(values: Iterable[Any]) -> Iterator[str]:
-    """Relative paths of the project's files among a stage's arguments, and of the files in folders among them."""
+def project_files(values: Iterable[Any], in_folders: bool = False) -> Iterator[str]:
+    """Relative paths of the project's files among a stage's arguments.
+
+    Args:
+        in_folders: whether those in folders among the arguments count, but for what others are just writing there.
+    """
     for value in _texts(values):
         path = os.path.relpath(value or os.curdir)
         outside = path.startswith(os.pardir) or pathlib.Path(path).is_relative_to(OWN)
         if outside or path == os.curdir:
             continue
         if os.path.isdir(path):
-            yield from (file.path for file in os.scandir(path) if file.is_file())
+            files = os.scandir(path) if in_folders else ()
+            yield from (file.path for file in files if not TEMPORARY.fullmatch(file.name) and file.is_file())
         elif os.path.isfile(path):
             yield path
 

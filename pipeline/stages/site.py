@@ -20,6 +20,8 @@ from pipeline.core.errors import ConfigError, UnknownNameError
 WORKFLOW = pathlib.Path(__file__).resolve().parents[2] / "workflow"
 SITE = WORKFLOW / "profiles/slurm/site.yaml"
 SITE_VARIABLE = "FEWSHOT_NAS_SITE"
+IN_SHELL = re.compile(r"[;&|`$<>\n\r]")
+"""Characters that mean something to the shell; Snakemake puts `extra` into sbatch's command line as it is."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,11 @@ def parsed(table: Any, rules: Iterable[str], where: str = "site.yaml") -> Site:
         for most, first in (("max_mem_mb", "mem_mb"), ("max_minutes", "minutes")):
             if (limit := getattr(group, most)) is not None and limit < getattr(group, first):
                 raise ConfigError(f"{place}.{most} is {limit}, less than {first}: {getattr(group, first)}.")
+        if group.extra and (found := IN_SHELL.search(group.extra)):
+            raise ConfigError(
+                f"{place}.extra holds {found[0]!r}, which the shell that calls sbatch would not leave as it is. Give "
+                "options and their values only, none of them with ; & | ` $ < > or an end of line."
+            )
         if group.gpu_model and not group.gpus:
             raise ConfigError(f"{place} names a gpu_model, but its jobs ask for no gpus. Set gpus, or drop gpu_model.")
     group_of: dict[str, str] = {}

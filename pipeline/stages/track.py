@@ -98,14 +98,18 @@ def refresh() -> list[str]:
     return refreshed
 
 
-def commit(files: Iterable[str]) -> list[str]:
+def commit(files: Iterable[str], locked: bool = False) -> list[str]:
     """Record in dvc.lock the stages all of whose outputs are among `files`; returns their names.
 
     A stage one of whose inputs is newer than its outputs is left out: something was edited while it ran. Nothing is
     done inside a DVC stage or where DVC is not set up.
+
+    Args:
+        locked: whether the caller holds DVC's lock meanwhile, as `folder.claim` does.
     """
     if os.environ.get("DVC_STAGE") or not pathlib.Path(".dvc").is_dir():
         return []
+    from dvc.lock import LockNoop
     from dvc.repo import Repo
 
     from pipeline.stages.freeze import is_current
@@ -113,6 +117,9 @@ def commit(files: Iterable[str]) -> list[str]:
     made, names = {os.path.normpath(file) for file in files}, []
     with Repo() as repo:
         root = pathlib.Path(repo.root_dir)
+        # the lock by links is never held by the caller
+        if locked and not repo.config["core"].get("hardlink_lock"):
+            repo.lock = LockNoop()
 
         def relative(item) -> str:
             return str(pathlib.Path(item.fs_path).relative_to(root))
@@ -140,6 +147,7 @@ def commit(files: Iterable[str]) -> list[str]:
 
 def add_arguments(parser) -> None:
     parser.add_argument("action", choices=("refresh", "commit"), help="what to do")
+    parser.add_argument("--locked", action="store_true", help="the caller holds DVC's lock (for commit)")
     parser.add_argument("--files", metavar="FILE", help="JSON list of the files just made (for commit)")
 
 
@@ -147,4 +155,4 @@ def run(arguments) -> None:
     if arguments.action == "refresh":
         say(f"new time stamps: {', '.join(refresh()) or 'none needed'}")
     else:
-        commit(json.loads(pathlib.Path(arguments.files).read_text(encoding="utf-8")))
+        commit(json.loads(pathlib.Path(arguments.files).read_text(encoding="utf-8")), arguments.locked)

@@ -4,9 +4,9 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import subprocess
 import sys
-import tempfile
 import textwrap
 
 import numpy as np
@@ -102,6 +102,32 @@ def test_two_processes_that_fill_the_same_array_do_not_disturb_each_other(tmp_pa
     assert os.listdir(tmp_path) == ["a.npy"]
 
 
+def test_an_array_that_another_process_finished_before_it_was_locked_is_filled_by_itself(tmp_path, monkeypatch):
+    path, partial = tmp_path / "a.npy", tmp_path / ".a.npy.partial"
+
+    def late(handle, how):
+        if partial.exists():
+            os.replace(partial, path)
+        return flock(handle, how)
+
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert not fill(path, 2).any()
+    assert np.load(path).tolist() == [[0, 0], [0, 0], [7, 7], [0, 0]]
+    assert os.listdir(tmp_path) == ["a.npy"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_are_open_to_whom_the_umask_lets_in(umask, mode, tmp_path):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "a.txt", "text")
+        fill(tmp_path / "a.npy", 1)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {mode}
+
+
 def test_scratch_folders_of_killed_owners_go_and_those_of_living_ones_stay(tmp_path):
     left, other = tmp_path / ".work.abcd1234", tmp_path / ".else.abcd1234"
     left.mkdir()
@@ -180,15 +206,16 @@ def test_where_there_are_no_locks_files_are_written_and_nothing_is_taken_for_aba
 def test_a_file_that_another_writer_removed_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
     made = []
 
-    def stolen(**options):
-        handle, name = mkstemp(**options)
-        if not made:
-            os.unlink(name)
-        made.append(name)
-        return handle, name
+    def stolen(path, flags, *mode):
+        handle = os_open(path, flags, *mode)
+        if flags & os.O_EXCL:
+            if not made:
+                os.unlink(path)
+            made.append(path)
+        return handle
 
-    mkstemp = tempfile.mkstemp
-    monkeypatch.setattr(tempfile, "mkstemp", stolen)
+    os_open = os.open
+    monkeypatch.setattr(os, "open", stolen)
     write_text(tmp_path / "result.json", "whole")
     assert len(made) == 2 and os.listdir(tmp_path) == ["result.json"]
 
@@ -280,6 +307,32 @@ def test_no_flipped_bit_and_no_lost_end_of_a_checkpoint_goes_unseen(tmp_path):
         assert mine.load() is None, f"the first {place} bytes"
     path.write_bytes(whole)
     assert torch.equal(mine.load()["weights"], torch.arange(200.0))
+
+
+FULL_FOR_A_CHECKPOINT = """
+import resource, sys
+import torch
+from pipeline.core.checkpoint import Checkpoint
+from pipeline.core.errors import DiskFullError
+state = Checkpoint(sys.argv[1], "key")
+state.save({"weights": torch.arange(10)})
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    state.save({"weights": torch.zeros(10**5), "momenta": torch.zeros(10**5)})
+except DiskFullError as error:
+    print("explained:", error)
+print("kept:", state.load()["weights"].tolist() == list(range(10)))
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 20_000, 500_000, 800_100])
+def test_a_checkpoint_on_a_full_disk_is_explained_and_the_state_before_is_kept(limit, tmp_path):
+    """The limit on file sizes stops PyTorch within its archive's head, an array, and its list of contents."""
+    command = [sys.executable, "-c", FULL_FOR_A_CHECKPOINT, str(tmp_path / "c.pt"), str(limit)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "explained:" in printed and "free some space" in printed and "kept: True" in printed
+    assert os.listdir(tmp_path) == ["c.pt"]
 
 
 def test_a_writer_killed_half_way_leaves_the_old_file(tmp_path):

@@ -130,6 +130,20 @@ def test_a_name_that_leads_out_of_an_archive_is_refused_in_a_tar_and_in_a_zip(na
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.tar", "x.zip"]
 
 
+@pytest.mark.parametrize("name", ["../../evil", "/etc", "a/../../evil", "a\\..\\..\\evil"])
+def test_an_empty_folder_whose_name_leads_out_is_refused_too(name, tmp_path):
+    tar_of(tmp_path / "x.tar", member("a/good.png"), member(name, tarfile.DIRTYPE))
+    write_zip(tmp_path / "x.zip", {"a/good.png": b"", f"{name}/": b""})
+    for archive in ("x.tar", "x.zip"):
+        with pytest.raises(UnsafeArchiveError, match="holds a folder called .*leads out of the archive"):
+            Tree.opened(tmp_path / archive, tmp_path / "scratch")
+
+
+def test_an_archive_of_the_folder_one_stands_in_is_read(tmp_path):
+    folders = (member("./", tarfile.DIRTYPE), member("./a/", tarfile.DIRTYPE))
+    assert list(Tree.opened(tar_of(tmp_path / "x.tar", *folders, member("./a/x.png")), tmp_path)) == ["a/x.png"]
+
+
 @pytest.mark.parametrize("name", ["..hidden.png", "a..b/c...png", "a/.b/..c.png", "C:x.png"])
 def test_names_with_dots_that_lead_nowhere_are_names(name, tmp_path):
     assert list(Tree.opened(tar_of(tmp_path / "x.tar", member(f"./{name}")), tmp_path)) == [name]

@@ -2,14 +2,18 @@
 
 import hashlib
 import http.server
+import tarfile
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import pipeline.data.downloading as downloading
 from pipeline.core.errors import DownloadError
-from pipeline.data.base import Source
+from pipeline.data.base import Dataset, Layout, Source
 from pipeline.data.downloading import download
+from pipeline.data.fetching import fetch
 
 CONTENT = bytes(range(256)) * 2000
 
@@ -127,3 +131,39 @@ def test_what_cannot_be_had_is_an_error_that_says_what_is_wanted(server, tmp_pat
 def test_a_server_that_is_not_there_is_an_error(server, tmp_path):
     with pytest.raises(DownloadError, match="cannot be downloaded"):
         download(source_at("http://127.0.0.1:9", "fine"), tmp_path)
+
+
+class OneFile(Dataset):
+    """A data set of one file, which comes slowly."""
+
+    name = "onefile"
+    title, licence, native_size = "One file", "CC0", 8
+
+    def __init__(self, source):
+        self.layouts = (Layout("file", (source,)),)
+
+    def records(self, raw, layout):
+        yield from ()
+
+
+@pytest.mark.parametrize("facts", [{}, {"md5": None}])
+def test_of_two_fetches_of_the_same_file_one_waits_and_both_get_it_whole(facts, server, tmp_path, monkeypatch):
+    address, _ = server
+    real = downloading._continue
+
+    def slowly(source, part):
+        part.write_bytes(CONTENT[:1000])
+        time.sleep(0.3)
+        part.unlink()
+        return real(source, part)
+
+    monkeypatch.setattr(downloading, "_continue", slowly)
+    out = tmp_path / "raw.tar"
+    with ThreadPoolExecutor() as both:
+        dataset = OneFile(source_at(address, "fine", **facts))
+        ends = [both.submit(fetch, dataset, "onefile", out) for _ in range(2)]
+    for end in ends:
+        end.result()
+    with tarfile.open(out) as archive:
+        assert archive.extractfile("file.bin").read() == CONTENT
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".downloads", "raw.tar"]

@@ -155,7 +155,8 @@ def test_a_source_without_permission_to_read_is_an_error_that_names_it(tmp_path)
     path = tmp_path / "mirror/onefile/published.bin"
     write(path, CONTENT)
     path.chmod(0)
-    with without_privileges(), pytest.raises(DataError, match=r"No permission to read .*"):
+    open_to_all(tmp_path)
+    with without_privileges(), pytest.raises(DataError, match=r"No permission to read .*published\.bin"):
         fetch(OneFile(), "onefile", tmp_path / "raw.tar", mirror=tmp_path / "mirror")
 
 

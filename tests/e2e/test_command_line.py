@@ -1,6 +1,9 @@
 """Mistakes at the door: a paragraph with the cause and the way out, a failing exit code, nothing half-written."""
 
+import os
 import re
+import signal
+import time
 
 import pytest
 
@@ -61,6 +64,32 @@ def test_every_stage_explains_itself(project, capsys):
 @pytest.mark.parametrize("what", ["methods", "datasets", "spaces", "proxies", "strategies", "learners"])
 def test_every_room_can_be_listed(project, what):
     assert len(project.run("python", "-m", "pipeline", "list", what).split()) >= 2
+
+
+def test_a_second_snakemake_leaves_the_parameters_of_a_running_one_alone(project):
+    project.run("snakemake", "-np", "--cores", "1")
+    frozen = project.folder / "build/params"
+    before = {path.name: path.stat().st_mtime_ns for path in frozen.iterdir()}
+    running = project.start("snakemake", "--cores", "1", "results/metantk_doublemnist.json")
+    try:
+        while running.poll() is None and not list((project.folder / ".snakemake/locks").glob("*")):
+            time.sleep(0.05)
+        others = ("--config", "budget=gpu", "seed=7")
+        for command in (("--cores", "1", *others), ("-np", *others)):
+            printed = " ".join(project.run("snakemake", *command, ok=False).split())
+            assert project.code != 0 and "snakemake is at work in this folder" in printed, printed[-2000:]
+        costs = str(ROOT / "benchmarks/figures/costs_cpu.json")
+        forecast = ("python", "-m", "pipeline", "forecast", "--costs", costs, "--config", "seed=7")
+        printed = " ".join(project.run(*forecast, ok=False).split())
+        assert project.code == 1 and "snakemake is at work in this folder" in printed, printed[-2000:]
+        # to look at what runs is allowed
+        assert "search_metantk_doublemnist" in project.snakemake("-n")
+        assert running.poll() is None, "it ended before the others came"
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        project.run("snakemake", "--unlock")
+    assert {path.name: path.stat().st_mtime_ns for path in frozen.iterdir()} == before
 
 
 def test_the_workflow_is_free_of_lint(project):

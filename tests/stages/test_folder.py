@@ -1,10 +1,12 @@
 """One tool at a time, and a folder that can be written to."""
 
 import argparse
+import fcntl
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 import types
 
 import pytest
@@ -19,6 +21,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.stages.folder.PATIENCE_SECONDS", 0.1)
     return tmp_path
 
 
@@ -29,10 +32,80 @@ def test_while_one_tool_is_at_work_the_other_is_refused_and_afterwards_not(first
     claim(second).close()
 
 
-@pytest.mark.parametrize("tool", [SNAKEMAKE, DVC])
-def test_two_of_the_same_tool_are_left_to_its_own_locks(tool):
-    with claim(tool), claim(tool):
+def test_of_two_snakemakes_the_second_is_refused_and_stages_of_dvc_are_left_to_its_own_locks():
+    with claim(SNAKEMAKE), pytest.raises(ArtifactError, match="snakemake is at work in this folder"):
+        claim(SNAKEMAKE)
+    with claim(DVC), claim(DVC):
         pass
+
+
+def test_a_lock_that_is_held_for_a_moment_is_waited_for(monkeypatch):
+    monkeypatch.setattr("pipeline.stages.folder.PATIENCE_SECONDS", 60)
+    held = claim(SNAKEMAKE)
+    threading.Timer(0.3, held.close).start()
+    claim(SNAKEMAKE).close()
+
+
+DVC_PROJECT = """
+stages:
+  copy:
+    cmd: cp given made
+    deps: [given]
+    outs: [made]
+"""
+
+
+@pytest.fixture
+def dvc(folder):
+    """A small project of DVC's, and its commands, as (exit code, what was printed)."""
+
+    def run(*command: str) -> tuple[int, str]:
+        environment = {**os.environ, "HOME": str(folder), "PYTHONPATH": str(ROOT)}
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run([sys.executable, "-m", *command], env=environment, **output)
+        return done.returncode, done.stdout
+
+    run("dvc", "init", "-q", "--no-scm")
+    pathlib.Path("dvc.yaml").write_text(DVC_PROJECT)
+    for name in ("given", "made"):
+        pathlib.Path(name).write_text("as before")
+    return run
+
+
+def test_dvc_deletes_nothing_while_snakemake_runs_and_does_its_work_afterwards(dvc):
+    pathlib.Path("given").write_text("anew")
+    with claim(SNAKEMAKE):
+        code, printed = dvc("dvc", "repro")
+        assert code == 255 and "Unable to acquire lock" in printed
+        assert pathlib.Path("made").read_text() == "as before"
+    assert dvc("dvc", "repro")[0] == 0
+    assert pathlib.Path("made").read_text() == "anew"
+
+
+def test_what_a_run_made_is_recorded_under_the_lock_that_it_holds(dvc):
+    pathlib.Path("list.json").write_text('["made"]')
+    with claim(SNAKEMAKE):
+        assert dvc("pipeline", "track", "commit", "--files", "list.json")[0] != 0
+        code, printed = dvc("pipeline", "track", "commit", "--locked", "--files", "list.json")
+        assert code == 0 and "recorded 1 stage" in printed, printed
+    assert "up to date" in dvc("dvc", "status")[1]
+
+
+def test_snakemake_does_not_start_while_a_command_of_dvc_holds_its_lock():
+    folder = pathlib.Path(".dvc/tmp")
+    folder.mkdir(parents=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ArtifactError, match="dvc is at work in this folder"):
+            claim(SNAKEMAKE)
+    claim(SNAKEMAKE).close()
+
+
+def test_where_dvc_locks_by_links_its_lock_is_left_alone():
+    pathlib.Path(".dvc").mkdir()
+    pathlib.Path(".dvc/config.local").write_text("[core]\n    hardlink_lock = True\n")
+    with claim(SNAKEMAKE):
+        assert not pathlib.Path(".dvc/tmp").exists()
 
 
 def test_the_claim_of_a_killed_process_is_gone():

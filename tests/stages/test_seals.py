@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import os
 import pathlib
 import types
 
@@ -9,7 +10,9 @@ import pytest
 import yaml
 
 from pipeline.__main__ import run
+from pipeline.core.artifacts import sha256
 from pipeline.core.errors import ArtifactError
+from pipeline.stages import seals
 
 SOURCE, COPY = pathlib.Path("made/source.txt"), pathlib.Path("made/copy.txt")
 
@@ -47,6 +50,26 @@ def test_a_truncated_file_is_refused_too_also_in_a_folder_that_is_named():
     COPY.write_bytes(COPY.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match="made/copy.txt"):
         stage("made", "other.txt", do=lambda arguments: pytest.fail("the stage must not begin"))
+
+
+def test_of_a_folder_that_others_write_to_neither_their_unfinished_files_nor_their_new_ones_are_taken(monkeypatch):
+    real, unfinished = os.stat, pathlib.Path("made/.row.csv.0a1b2c3d")
+    unfinished.write_text("half")
+
+    def renamed_meanwhile(path, **options):
+        if str(path) == str(unfinished):
+            raise FileNotFoundError(path)
+        return real(path, **options)
+
+    def reads(arguments):
+        pathlib.Path("made/row.csv").write_text("by another stage, which has not ended yet")
+
+    monkeypatch.setattr(os, "stat", renamed_meanwhile)
+    monkeypatch.setattr(
+        seals, "sha256", lambda path: sha256(path) if path != str(unfinished) else renamed_meanwhile(path)
+    )
+    stage("made", "other.txt", do=reads)
+    assert not pathlib.Path("build").exists()
 
 
 def test_a_file_that_no_stage_wrote_may_be_edited():

@@ -72,6 +72,21 @@ def test_snakemake_understands_what_the_profile_makes_of_the_table(no_other_tabl
         assert f"{rule}={group.cpus}" in profile["set-threads"]
 
 
+@pytest.mark.parametrize("character", [*";&|`$<>", "\n"])
+def test_further_arguments_that_the_shell_would_read_otherwise_are_refused(character):
+    table = copy.deepcopy(TABLE)
+    table["groups"]["large"]["extra"] = f"--exclusive {character} --nice=1"
+    with pytest.raises(ConfigError, match=r"groups\.large\.extra holds .*options and their values only"):
+        parsed(table, RULES)
+
+
+def test_further_arguments_of_sbatch_reach_it_as_they_are():
+    table = copy.deepcopy(TABLE)
+    table["groups"]["large"]["extra"] = "--exclusive --mail-type=END,FAIL --comment='a (small) try'"
+    resources = parsed(table, RULES).set_resources()["learn"]
+    assert eval(resources["slurm_extra"]) == table["groups"]["large"]["extra"]
+
+
 def test_the_profile_retries_requeues_and_repeats_the_default_profiles_lines(no_other_table):
     profile = read_profile()
     assert int(profile["retries"]) >= 1 and profile["slurm-requeue"] == "True"
