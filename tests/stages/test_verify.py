@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.core.artifacts import digest, sha256, write_json
+from pipeline.core.artifacts import write_json
 from pipeline.stages import verify
 from tests import made_results
 from tests.stages.frozen import run
@@ -20,13 +20,6 @@ MEASURED = pathlib.Path("results/measured/metantk_doublemnist.json")
 TABLE = pathlib.Path("results/episodes/metantk_doublemnist.csv")
 WEIGHTS = pathlib.Path("models/metantk_doublemnist/weights.safetensors")
 EPISODES = pathlib.Path("data/episodes/doublemnist.csv")
-
-
-def frozen(stage: str, stem: str) -> str:
-    """A frozen parameter file in its place; returns its digest."""
-    content = {"stage": stage, "dataset": "doublemnist", "budget": "laptop", "seed": 0, "params": {}, "code": "0"}
-    write_json(f"build/params/{stage}_{stem}.json", content)
-    return digest(content)
 
 
 class StandIn:
@@ -59,20 +52,7 @@ class StandIn:
 def tested(tmp_path, monkeypatch) -> StandIn:
     """A few-shot result with all its files, in the present folder."""
     monkeypatch.chdir(tmp_path)
-    for path in (
-        WEIGHTS,
-        EPISODES,
-        *(pathlib.Path(f"data/prepared/doublemnist.{e}") for e in ("images.npy", "index.csv")),
-    ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"content of {path}")
-    write_json("data/prepared/doublemnist.manifest.json", {"digest": digest("doublemnist")})
-    digests = {stage: frozen(stage, "metantk_doublemnist") for stage in ("evaluate", "compare")}
-    same = {"provenance.episodes_digest": sha256(EPISODES)}
-    own = {"provenance.weights_sha256": sha256(WEIGHTS), "provenance.params_digest.evaluate": digests["evaluate"]}
-    made_results.write_inputs(tmp_path, "random", made_results.CONTROL, changes=same)
-    made_results.write_inputs(tmp_path, "metantk", made_results.FOUND, changes=same | own)
-    made_results.compared("metantk", params="build/params/compare_metantk_doublemnist.json")
+    made_results.with_sources()
     stage = StandIn()
     monkeypatch.setitem(verify.KINDS, "few_shot", dataclasses.replace(verify.KINDS["few_shot"], assess=stage))
     return stage
@@ -213,7 +193,7 @@ def test_files_that_are_gone_are_named_with_the_commands_that_make_them(tested, 
 def test_a_looked_up_result_is_recomputed_from_its_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     paths = write_lookup(pathlib.Path("files"))
-    frozen("look_up", "tegnas_evo_cifar10")
+    made_results.frozen("look_up", "tegnas_evo_cifar10")
     path = pathlib.Path("results/tegnas_evo_cifar10.json")
     run("look_up", **paths | {"out": path, "params": "build/params/look_up_tegnas_evo_cifar10.json"})
     assert said(capsys, 0, path) == f"{path}: identical (70.00 %)\n"
@@ -228,7 +208,7 @@ def test_a_looked_up_result_is_recomputed_from_its_table(tmp_path, monkeypatch, 
 def test_a_looked_up_result_gets_no_tolerance_from_other_versions(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     paths = write_lookup(pathlib.Path("files"))
-    frozen("look_up", "tegnas_evo_cifar10")
+    made_results.frozen("look_up", "tegnas_evo_cifar10")
     path = pathlib.Path("results/tegnas_evo_cifar10.json")
     run("look_up", **paths | {"out": path, "params": "build/params/look_up_tegnas_evo_cifar10.json"})
     edited(path, "provenance.versions.torch", "1.0")
