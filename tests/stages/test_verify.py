@@ -217,6 +217,43 @@ def test_a_looked_up_result_gets_no_tolerance_from_other_versions(tmp_path, monk
     assert "different: accuracy.mean is 0.701 in the result and 0.7 recomputed" in said(capsys, 1, path)
 
 
+def as_classifier(path: pathlib.Path, params_digest: str, top1: float) -> None:
+    """What was measured in a few-shot test, made what is measured of a classifier."""
+    content = json.loads(path.read_text())
+    accuracy = {"top1": {"mean": top1, "per_seed": [top1] * len(content["seeds"])}}
+    protocol = {"setting": "classification", "n_test_images": 100, "image_size": 28}
+    del content["provenance"]["episodes_digest"], content["prototypes"]
+    content["provenance"]["params_digest"]["test"] = params_digest
+    write_json(path, content | {"accuracy": accuracy, "untrained": accuracy, "protocol": protocol})
+
+
+def test_a_trained_classifier_is_joined_and_tested_again(tested, monkeypatch, capsys):
+    stem = "metantk_doublemnist"
+    digests = {stage: made_results.frozen(stage, stem) for stage in ("test", "contrast")}
+    as_classifier(MEASURED, digests["test"], 0.8)
+    as_classifier(MEASURED.with_name("random_doublemnist.json"), digests["test"], 0.7)
+    joined = {
+        "measured": MEASURED,
+        "control": MEASURED.with_name("random_doublemnist.json"),
+        "genotype": f"search/{stem}/genotype.json",
+        "search-cost": f"search/{stem}/cost.json",
+        "train-cost": f"models/{stem}/cost.json",
+        "params": f"build/params/contrast_{stem}.json",
+    }
+    run("contrast", **joined, out=RESULT, drawing=f"results/drawings/{stem}.svg")
+    measured = json.loads(MEASURED.read_text())
+    again = dataclasses.replace(verify.KINDS["trained"], assess=lambda arguments: (measured, None))
+    monkeypatch.setitem(verify.KINDS, "trained", again)
+    assert said(capsys, 0) == f"{RESULT}: identical (top1 80.00 %)\n"
+    measured["provenance"]["hardware"]["threads"] = 1
+    measured["accuracy"]["top1"]["mean"] = 0.801
+    assert "within tolerance (top1 80.10 %): the largest difference is that accuracy.top1.mean is 0.8 " in said(
+        capsys, 0
+    )
+    edited(RESULT, "control.difference.mean", 0.101)
+    assert "different: control.difference.mean is 0.101 in the result and 0.1" in said(capsys, 1)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
