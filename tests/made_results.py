@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.core.artifacts import digest, write_json
+from pipeline.core.artifacts import digest, sha256, write_json
 from pipeline.stages import compare
 
 NODES = ["cell k-2", "cell k-1", "2", "3", "4", "output"]
@@ -270,6 +270,30 @@ def example(folder: pathlib.Path, **changes: Any) -> dict[str, Any]:
     write_inputs(folder, "random", CONTROL)
     write_inputs(folder, "metantk", FOUND, changes=changes)
     return compared("metantk")
+
+
+def frozen(stage: str, stem: str) -> str:
+    """A frozen parameter file in its place in the present folder; returns its digest."""
+    content = {"stage": stage, "dataset": "doublemnist", "budget": "laptop", "seed": 0, "params": {}, "code": "0"}
+    write_json(f"build/params/{stage}_{stem}.json", content)
+    return digest(content)
+
+
+def with_sources() -> dict[str, Any]:
+    """The result of a search made in the present folder, with all that it is recomputed from; contents stand for
+    weights, images and episodes."""
+    weights, episodes = "models/metantk_doublemnist/weights.safetensors", "data/episodes/doublemnist.csv"
+    prepared = "data/prepared/doublemnist"
+    for path in map(pathlib.Path, (weights, episodes, f"{prepared}.images.npy", f"{prepared}.index.csv")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"content of {path}")
+    write_json(f"{prepared}.manifest.json", {"digest": digest("doublemnist")})
+    digests = {stage: frozen(stage, "metantk_doublemnist") for stage in ("evaluate", "compare")}
+    same = {"provenance.episodes_digest": sha256(episodes)}
+    own = {"provenance.weights_sha256": sha256(weights), "provenance.params_digest.evaluate": digests["evaluate"]}
+    write_inputs(pathlib.Path(), "random", CONTROL, changes=same)
+    write_inputs(pathlib.Path(), "metantk", FOUND, changes=same | own)
+    return compared("metantk", params="build/params/compare_metantk_doublemnist.json")
 
 
 def without(result: Mapping[str, Any], place: str) -> dict[str, Any]:

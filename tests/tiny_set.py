@@ -51,3 +51,9 @@ def write(folder: pathlib.Path, *, n_images: int = 6, size: int = 8, seed: int =
 def prepared(folder: pathlib.Path, **knobs) -> PreparedSet:
     """The same, opened."""
     return PreparedSet.open(**write(folder, **knobs))
+
+
+def damage(path: pathlib.Path) -> None:
+    """Change one bit of the last byte of a file, which is as large as before."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

@@ -97,8 +97,7 @@ class Blob:
     def copy_to(self, path: PathLike) -> None:
         """Write the inflated bytes to a file, a piece at a time. Raises DataError like `read`."""
         seen, crc = 0, 0
-        window = _Window(self.path, self.offset, self.size)
-        with explained_write_errors(path), open(path, "wb") as file, window as stored:
+        with explained_write_errors(path), open(path, "wb") as file, self.stored() as stored:
             pieces = iter(lambda: stored.read(BLOCK), b"")
             for piece in self._inflated(pieces) if self.deflated else pieces:
                 seen += len(piece)
@@ -107,10 +106,8 @@ class Blob:
         if seen != (self.n_bytes if self.deflated else self.size) or self.crc not in (None, crc):
             raise DataError("it is truncated, or the checksum inside the archive does not match")
 
-    def open(self) -> io.BufferedIOBase:
-        """A seekable file over the stored bytes."""
-        if self.deflated:
-            return io.BytesIO(self.read())
+    def stored(self) -> io.BufferedIOBase:
+        """A seekable file over the bytes as they lie in the archive."""
         return io.BufferedReader(_Window(self.path, self.offset, self.size))
 
 
@@ -150,7 +147,8 @@ class _Window(io.RawIOBase):
 class Tree(Mapping):
     """File names -> Blob of an archive, or of a part of it, in the archive's order.
 
-    Archives that are compressed as a whole are unpacked into the folder `scratch`, which the caller removes.
+    Archives that are compressed, as a whole or inside a zip, are unpacked into the folder `scratch`, which the caller
+    removes.
     """
 
     def __init__(self, blobs: dict[str, Blob], what: str, scratch: pathlib.Path):
@@ -202,17 +200,20 @@ class Tree(Mapping):
         """
         what = own or f"{self.what}/{name}"
         blob = self[name]
+        packed = blob.size
         try:
-            with blob.open() as file:
+            if blob.deflated:
+                blob = self._inflated(blob)
+            with blob.stored() as file:
                 start = file.read(262)
             if start[:2] in COMPRESSED:
-                blob = self._unpacked(blob, COMPRESSED[start[:2]])
+                blob = self._unpacked(blob, COMPRESSED[start[:2]], packed)
                 blobs = _index_tar(blob)
             elif start[:2] == b"PK":
                 blobs = _index_zip(blob)
             else:
                 blobs = _index_tar(blob)
-            require_harmless(blobs, blob.size)
+            require_harmless(blobs, packed)
         except UnsafeArchiveError as error:
             raise UnsafeArchiveError(f"{what} {error}. Do not use it; get it from a source that you trust.") from None
         except DataError as error:
@@ -253,10 +254,15 @@ class Tree(Mapping):
             os.close(handle)
         return path
 
-    def _unpacked(self, blob: Blob, packing: str) -> Blob:
+    def _inflated(self, blob: Blob) -> Blob:
+        path = self._scratch_file()
+        blob.copy_to(path)
+        return Blob(path, 0, blob.n_bytes)
+
+    def _unpacked(self, blob: Blob, packing: str, packed: int) -> Blob:
         path = self._scratch_file(".tar")
-        with explained_write_errors(path), blob.open() as stored, OPENERS[packing](stored) as content:
-            pieces = _bounded(content, blob.size)
+        with explained_write_errors(path), blob.stored() as stored, OPENERS[packing](stored) as content:
+            pieces = _bounded(content, packed)
             with open(path, "wb") as file:
                 file.writelines(pieces)
         return Blob(path, 0, os.path.getsize(path))
@@ -319,7 +325,7 @@ def _require_count(found: Mapping[str, Blob]) -> None:
 
 def _index_tar(blob: Blob) -> dict[str, Blob]:
     found: dict[str, Blob] = {}
-    with blob.open() as file, tarfile.open(fileobj=file, mode="r:") as archive:
+    with blob.stored() as file, tarfile.open(fileobj=file, mode="r:") as archive:
         last = -1
         for member in archive:
             # the standard library follows a negative size backwards, without end
@@ -352,7 +358,7 @@ def _special(member: tarfile.TarInfo) -> str:
 
 def _index_zip(blob: Blob) -> dict[str, Blob]:
     found = {}
-    with blob.open() as file, zipfile.ZipFile(file) as archive:
+    with blob.stored() as file, zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
             mode = member.external_attr >> 16
             if member.is_dir():

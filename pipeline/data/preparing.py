@@ -47,6 +47,7 @@ CHUNK = 256
 FEW = 2000  # below this many images, starting processes takes longer than reading
 LISTED = 20  # findings are counted in full and listed up to here
 SECONDS_BETWEEN_SAVES = 60.0
+MOST_IMAGE_BYTES = 2**28  # of one image file, which is read as a whole
 NEAR = 3.0  # mean absolute difference of grey levels below which equal hashes count as near duplicates
 
 
@@ -190,7 +191,12 @@ def require_same_classes(groups: Iterable[tuple[str, str]], name: str) -> None:
 
 def read_one(record: Record, target: Target) -> np.ndarray:
     """The pixels of a record, uint8 (size size channels). Raises DataError when they cannot be read."""
-    content = record.image.read() if isinstance(record.image, Blob) else record.image
+    content = record.image
+    if isinstance(content, Blob):
+        largest = max(content.size, content.n_bytes)
+        if largest > MOST_IMAGE_BYTES:
+            raise DataError(f"it has {largest:,} bytes, more than the {MOST_IMAGE_BYTES:,} that an image may have")
+        content = content.read()
     pixels = np.rot90(decode(content, target.size, target.channels), record.quarter_turns)
     return 255 - pixels if target.inverted else pixels
 

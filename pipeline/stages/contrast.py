@@ -34,8 +34,7 @@ def add_arguments(parser) -> None:
 def run(arguments) -> None:
     paths = {name: getattr(arguments, name) for name in INPUTS}
     files = {name: read_json(path) for name, path in paths.items()}
-    check_same_test(files["measured"], files["control"])
-    check_same_search(files["measured"], files["genotype"])
+    check_together(files)
     write_text(arguments.drawing, drawing(files["genotype"]))
     paths["drawing"] = arguments.drawing
     result = assemble(files, paths, arguments.params)
@@ -45,6 +44,12 @@ def run(arguments) -> None:
     say(
         f"{result['method']} on {result['dataset']}: {own:.2f} % of the test images, random architectures {other:.2f} %"
     )
+
+
+def check_together(files: Mapping[str, Any]) -> None:
+    """Raises ArtifactError when the files of a result, by role, do not belong together."""
+    check_same_test(files["measured"], files["control"])
+    check_same_search(files["measured"], files["genotype"])
 
 
 def assemble(files: Mapping[str, Any], paths: Mapping[str, str], params: str) -> dict[str, Any]:

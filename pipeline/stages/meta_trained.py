@@ -84,7 +84,7 @@ class Job:
     def read(cls, kind: str, config_class: type[MetaTraining], arguments) -> "Job":
         """From the files that the arguments name. Raises ArtifactError when they do not belong together."""
         frozen, here = read_params(arguments.params), machine()
-        prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest)
+        prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest, verify=True)
         features = FeatureSet.open(arguments.features, arguments.features_facts, prepared, verify=True)
         database = Database.open(arguments.tasks, arguments.triples, arguments.database_report)
         report = database.report

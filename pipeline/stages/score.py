@@ -27,7 +27,7 @@ def add_arguments(parser) -> None:
 def run(arguments) -> None:
     frozen, here = read_params(arguments.params), machine()
     config = build(ScoreConfig, frozen.params["score"], "score")
-    prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest)
+    prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest, verify=True)
     device = choose_device(here.device)
     key = {"params": frozen.digest, "data": prepared.digest}
     checkpoint = Checkpoint(checkpoint_path("score", arguments.space, frozen.dataset), key)

@@ -8,6 +8,7 @@ dvc.lock vouches for. Files that no stage wrote have no digest and are not looke
 import hashlib
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ SEALS = pathlib.Path("build/seals")
 OWN = pathlib.Path("build")
 """Folder of files that are checked otherwise: frozen parameters, checkpoints, these digests."""
 CACHE = pathlib.Path(".dvc/cache/files/md5")
+DIGEST = re.compile("[0-9a-f]{64}")
 
 State = Mapping[str, tuple[int, ...]]
 
@@ -78,7 +80,12 @@ def seal(files: Iterable[str], before: State) -> None:
     for path, state in state_of(files).items():
         if before.get(path) == state:
             continue
-        known, found = _digests(path), sha256(path)
+        try:
+            known = _digests(path)
+        # what the stage has just written needs no earlier digest
+        except ArtifactError:
+            known = []
+        found = sha256(path)
         if found not in known:
             write_text(_place(path), "".join(f"{one}\n" for one in [*known, found]))
 
@@ -88,8 +95,24 @@ def _place(path: str) -> pathlib.Path:
 
 
 def _digests(path: str) -> list[str]:
+    """Those that are kept of a file. Raises ArtifactError when they cannot be told any more."""
     place = _place(path)
-    return place.read_text(encoding="utf-8", errors="replace").split() if place.exists() else []
+    try:
+        found = place.read_text(encoding="utf-8", errors="replace").split()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _lost(path, str(error)) from None
+    if not found or not all(DIGEST.fullmatch(one) for one in found):
+        raise _lost(path, "it is empty or damaged")
+    return found
+
+
+def _lost(path: str, why: str) -> ArtifactError:
+    return ArtifactError(
+        f"{_place(path)}, which says what {path} was when it was written, cannot be read ({why}), so {path} is not "
+        f"used. Delete both and make the file again: `snakemake --cores 4 -- {path}`."
+    )
 
 
 def _recorded_outputs() -> dict[str, dict]:

@@ -92,7 +92,7 @@ def run(arguments) -> None:
     frozen, here = read_params(arguments.params), machine()
     method = methods.get(arguments.method)
     config = build(method.Config, frozen.params["search"], f"search.{arguments.method}")
-    prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest)
+    prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest, verify=True)
     device = choose_device(here.device)
     given = needs.opened(method, arguments, prepared, device)
     key = {

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.core.errors import ArtifactError, DataError
 from pipeline.data import archives
-from pipeline.data.archives import Tree, UnsafeArchiveError, unpacked
+from pipeline.data.archives import Blob, Tree, UnsafeArchiveError, unpacked
 from tests.data.tiny_sources import write_tar, write_zip
 
 FILES = {"images/a.bin": bytes(range(256)) * 40, "images/deep/b.bin": b"", "c.txt": b"text " * 5000}
@@ -39,8 +39,30 @@ WRITERS = {
 def test_an_archive_inside_an_archive_gives_back_every_file(name, tmp_path):
     inner = nested(tmp_path, name, WRITERS[name]).inside(name)
     assert {file: inner.read(file) for file in inner} == FILES
-    assert {file: inner[file].open().read() for file in inner} == FILES
     assert dict(inner.under("images")).keys() == {"a.bin", "deep/b.bin"}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_archive_that_a_zip_deflated_is_unpacked_on_the_disk_and_not_in_memory(name, tmp_path, monkeypatch):
+    WRITERS[name](tmp_path / name, FILES)
+    write_zip(tmp_path / "raw.zip", {"note": b"x", name: (tmp_path / name).read_bytes()})
+    tree = Tree.opened(tmp_path / "raw.zip", tmp_path / "scratch")
+    assert tree[name].deflated
+    with monkeypatch.context() as patch:
+        patch.setattr(Blob, "read", lambda blob: pytest.fail("it was read as a whole"))
+        inner = tree.inside(name)
+    assert {file: inner.read(file) for file in inner} == FILES
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_damaged_archive_that_a_zip_deflated_is_an_error_that_names_it(name, tmp_path):
+    WRITERS[name](tmp_path / name, FILES)
+    write_zip(tmp_path / "raw.zip", {name: (tmp_path / name).read_bytes()})
+    content = bytearray((tmp_path / "raw.zip").read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    (tmp_path / "raw.zip").write_bytes(content)
+    with pytest.raises(DataError, match=f"{name} cannot be read as an archive"):
+        Tree.opened(tmp_path / "raw.zip", tmp_path / "scratch").inside(name)
 
 
 @pytest.mark.parametrize("name", WRITERS)

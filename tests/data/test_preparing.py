@@ -4,6 +4,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from pipeline.core.errors import ArtifactError, DataError, UnknownNameError
 from pipeline.core.stopping import Stopped
 from pipeline.data import get, preparing
-from pipeline.data.base import Options, open_dataset
+from pipeline.data.archives import Blob, Tree
+from pipeline.data.base import Options, Record, open_dataset
 from pipeline.data.cifar import CIFAR10
 from pipeline.data.fetching import fetch
 from pipeline.data.imagenet16 import TEST, TRAIN
@@ -56,6 +58,33 @@ def test_corrupt_images_are_refused_with_a_list(tmp_path):
 def test_corrupt_images_are_left_out_on_demand_and_recorded(tmp_path, folder_set):
     prepared = made_folder(tmp_path, folder_files() | BAD, corrupt="drop")
     assert [one["source"] for one in prepared.manifest["checks"]["dropped"]] == sorted(BAD)
+    assert prepared.digest == folder_set.digest
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "deflated"])
+def test_an_image_that_would_take_all_memory_is_refused_by_name_unread(packing, tmp_path, monkeypatch):
+    monkeypatch.setattr(preparing, "MOST_IMAGE_BYTES", 2**20)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", packing) as archive:
+        archive.writestr("fits.png", bytes(2**20))
+        archive.writestr("large.png", bytes(2**20 + 1))
+    tree = Tree.opened(tmp_path / "x.zip", tmp_path / "scratch")
+    read = []
+    monkeypatch.setattr(Blob, "read", lambda blob: read.append(blob) or b"no image")
+    records = [Record("class", "base", name, tree[name]) for name in tree]
+    fits, large = preparing.read_into(np.zeros((2, 8, 8, 3), np.uint8), 0, records, preparing.Target(8, 3, False))
+    assert read == [tree["fits.png"]] and fits.failure == "no image of a known format"
+    assert large.failure == "it has 1,048,577 bytes, more than the 1,048,576 that an image may have"
+
+
+def test_images_that_are_too_large_are_listed_or_left_out_as_unreadable(tmp_path, monkeypatch, folder_set):
+    files = folder_files()
+    most = max(map(len, files.values()))
+    monkeypatch.setattr(preparing, "MOST_IMAGE_BYTES", most)
+    files |= {"class03/large.png": encoded(picture("class03", side=8)).ljust(most + 1)}
+    with pytest.raises(DataError, match=rf"class03/large\.png: it has {most + 1:,} bytes, more than the {most:,} that"):
+        made_folder(tmp_path, files)
+    prepared = made_folder(tmp_path, files, corrupt="drop")
+    assert [one["source"] for one in prepared.manifest["checks"]["dropped"]] == ["class03/large.png"]
     assert prepared.digest == folder_set.digest
 
 

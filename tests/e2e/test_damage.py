@@ -1,8 +1,10 @@
 """Every artifact of a finished run damaged in turn: found by its digest, named, never used; and results recomputed."""
 
+import contextlib
 import json
+import os
 import pathlib
-import shutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -56,6 +58,15 @@ def emptied(content: bytes) -> bytes:
     return b""
 
 
+@contextlib.contextmanager
+def kept(path: str | pathlib.Path) -> Iterator[bytes]:
+    """A file's content, which comes back afterwards with its time stamp, by which Snakemake decides what to make."""
+    content, seen = pathlib.Path(path).read_bytes(), os.stat(path)
+    yield content
+    pathlib.Path(path).write_bytes(content)
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
 def jobs_by_input(project) -> dict[str, list[str]]:
     """Of each artifact that a stage reads, the arguments of one such stage."""
     jobs, _ = described_jobs(project)
@@ -72,14 +83,13 @@ def test_every_damaged_artifact_is_refused_by_name_by_the_stage_that_reads_it(pr
     readers, found, tried = jobs_by_input(project), [], 0
     assert len(readers) >= 25, "artifacts were not seen"
     for path, arguments in readers.items():
-        content = pathlib.Path(path).read_bytes()
-        for damage in (flipped, truncated, emptied):
-            tried += 1
-            pathlib.Path(path).write_bytes(damage(content))
-            code, told = main(arguments), " ".join(capsys.readouterr().err.split())
-            if code == 1 and f"{path} is not what the stage that makes it wrote" in told:
-                found.append((path, damage.__name__))
-        pathlib.Path(path).write_bytes(content)
+        with kept(path) as content:
+            for damage in (flipped, truncated, emptied):
+                tried += 1
+                pathlib.Path(path).write_bytes(damage(content))
+                code, told = main(arguments), " ".join(capsys.readouterr().err.split())
+                if code == 1 and f"{path} is not what the stage that makes it wrote" in told:
+                    found.append((path, damage.__name__))
     with capsys.disabled():
         print(f"\n{len(found)} of {tried} damages to {len(readers)} artifacts found")
     assert len(found) == tried
@@ -101,10 +111,9 @@ def test_results_are_recomputed_bit_for_bit_and_a_damaged_source_of_theirs_is_na
         }
         for path, name in sources.items():
             tried += 1
-            whole = pathlib.Path(path).read_bytes()
-            pathlib.Path(path).write_bytes(flipped(whole))
-            named += main(["verify", result]) == 1 and name in capsys.readouterr().out
-            pathlib.Path(path).write_bytes(whole)
+            with kept(path) as whole:
+                pathlib.Path(path).write_bytes(flipped(whole))
+                named += main(["verify", result]) == 1 and name in capsys.readouterr().out
     with capsys.disabled():
         print(f"\n{named} of {tried} damaged sources of results named by verify")
     assert named == tried
@@ -112,24 +121,32 @@ def test_results_are_recomputed_bit_for_bit_and_a_damaged_source_of_theirs_is_na
 
 def test_a_number_edited_in_a_result_is_found_with_its_place(project, capsys):
     for path in map(pathlib.Path, RESULTS):
-        text = path.read_text()
-        result = json.loads(text)
-        result["accuracy"]["1"]["mean"] += 0.01
-        path.write_text(json.dumps(result))
-        assert main(["verify", str(path)]) == 1
-        assert "different: accuracy.1.mean is " in capsys.readouterr().out
-        path.write_text(text)
+        with kept(path) as content:
+            result = json.loads(content)
+            result["accuracy"]["1"]["mean"] += 0.001
+            path.write_text(json.dumps(result))
+            assert main(["verify", str(path)]) == 1
+            assert "different: accuracy.1.mean is " in capsys.readouterr().out
 
 
-def test_damaged_weights_stop_the_workflow_and_are_made_again_once_deleted(project):
-    weights = project.folder / f"models/random_{NAME}/weights.safetensors"
-    whole = weights.read_bytes()
-    weights.write_bytes(flipped(whole))
+def test_damaged_weights_stop_the_workflow_and_are_made_again_once_deleted(project, capsys):
+    assert project.snakemake("-n", RESULTS[0]) == []
+    weights, measured = f"models/random_{NAME}/weights.safetensors", f"results/measured/random_{NAME}.json"
+    whole = pathlib.Path(weights).read_bytes()
+    pathlib.Path(weights).write_bytes(flipped(whole))
     printed = " ".join(project.run("snakemake", "--cores", "2", RESULTS[0], ok=False).split())
-    assert project.code != 0 and f"models/random_{NAME}/weights.safetensors is not what" in printed, printed[-2000:]
-    weights.unlink()
-    project.run("snakemake", "--cores", "2", RESULTS[0])
-    assert weights.read_bytes() == whole
+    assert project.code != 0 and f"{weights} is not what" in printed, printed[-2000:]
+    assert f"Delete it and make it again: `snakemake --cores 4 -- {weights}`" in printed
+    pathlib.Path(weights).unlink()
+    project.run("snakemake", "--cores", "2", "--", weights)
+    assert pathlib.Path(weights).read_bytes() == whole
+    # Snakemake has removed what the refused job had made before, and verify says how to get it back
+    assert main(["verify", RESULTS[0]]) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Missing: " in told and measured in told.split("Missing: ")[1], told
+    assert "snakemake --cores 4 --config budget=laptop -- " in told and "dvc checkout " in told
+    project.run("snakemake", "--cores", "2", "--config", "budget=laptop", "--", measured)
+    project.run("snakemake", "--cores", "2", "--", RESULTS[0])
     assert main(["verify", RESULTS[0]]) == 0
 
 
@@ -138,13 +155,14 @@ def test_a_damaged_object_of_dvcs_cache_is_named_after_a_checkout(project, capsy
     arguments, content = jobs_by_input(project)[str(path)], path.read_bytes()
     (stored,) = (file for file in pathlib.Path(".dvc/cache/files/md5").rglob("*") if file.is_file()
                  and file.read_bytes() == content)  # fmt: skip
+    mode = stored.stat().st_mode
     stored.chmod(0o644)
     stored.write_bytes(flipped(content))
+    # DVC looks into objects that may be written to, and trusts the others
+    stored.chmod(mode)
     path.unlink()
-    project.run("dvc", "checkout", "-f", str(path), ok=False)
-    if not path.exists():
-        # DVC saw it by itself
-        shutil.copy(stored, path)
+    project.run("dvc", "checkout", "-f", str(path))
+    assert path.read_bytes() == flipped(content)
     assert main(arguments) == 1
     told = " ".join(capsys.readouterr().err.split())
     assert str(path) in told and f"DVC's object {stored} is damaged too" in told

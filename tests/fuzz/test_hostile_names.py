@@ -6,6 +6,7 @@ import pathlib
 import re
 import tarfile
 
+import pandas
 import pytest
 import yaml
 
@@ -14,13 +15,18 @@ from pipeline.core.errors import ArtifactError, ConfigError, DataError
 from pipeline.data.archives import Tree
 from pipeline.data.common_layouts import image_files
 from pipeline.data.fetching import folder_files
+from pipeline.report.cards import render_card
 from pipeline.report.drawing import draw_architectures
 from pipeline.report.lookups import lookup_table, render_lookups, stacked_lookups
+from pipeline.report.page import render
 from pipeline.report.parts import Entry, template
 from pipeline.report.svg import Svg, is_drawing
+from pipeline.report.tables import result_row, stacked
 from pipeline.stages.driver import any_of
 from pipeline.stages.report import entry
 from pipeline.stages.settings import folders
+from tests import made_results
+from tests.made_cards import card
 from tests.made_lookups import looked_up, lookup_row, trace_rows, write_lookup
 from tests.made_results import graph
 
@@ -124,19 +130,47 @@ def replaced(value, path, text):
     return changed
 
 
-def page_of(result: dict) -> str:
-    table = stacked_lookups([("x.csv", lookup_row(result, "results/x.json", "0" * 64))], "nas_bench_201")
-    import pandas
-
+def shown(result: dict, curve=None) -> Entry:
     drawing = draw_architectures([{"seed": 0, "genotype": HOSTILE, "graph": graph()}], HOSTILE)
-    shown = Entry(result, f"results/{HOSTILE}.json", "0" * 64, drawing, pandas.DataFrame(trace_rows(True)))
+    return Entry(result, f"results/{HOSTILE}.json", "0" * 64, drawing, pandas.DataFrame(trace_rows(True)), curve)
+
+
+def lookups_page(result: dict) -> str:
+    table = stacked_lookups([("x.csv", lookup_row(result, "results/x.json", "0" * 64))], "nas_bench_201")
     lookup_table(table)
-    return render_lookups([shown], table, "results")
+    return render_lookups([shown(result)], table, "results")
+
+
+def few_shot_page(result: dict) -> str:
+    table = stacked([("x.csv", result_row(result, "results/x.json", "0" * 64))])
+    curve = pandas.DataFrame({"seed": 0, "epoch": [1, 2], "loss": [3.0, 1.5], "train_accuracy": [0.2, 0.6]})
+    return render([shown(result, curve)], table, [{1: 1, 5: 1}], "results")
+
+
+def with_beside(result: dict) -> dict:
+    """A result that is compared with another method, too, of a hostile name."""
+    by_shot = {
+        shot: {"n_episodes": 4, "accuracy": 0.5, "other": 0.4, "difference": difference}
+        for shot, difference in result["control"]["paired_difference"].items()
+    }
+    paired = {HOSTILE: {"read_out": "linear_probe", "setting": "inductive", "by_shot": by_shot}}
+    return result | {"paired": paired}
+
+
+PAGES = {
+    "lookups": (lambda: looked_up("tenas"), lookups_page),
+    "few-shot": (lambda: with_beside(made_results.example(pathlib.Path())), few_shot_page),
+    "card": (lambda: card(n=20), render_card),
+}
 
 
 @pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])
-def test_no_text_of_a_result_becomes_a_tag_of_the_page(every):
-    result, shown = looked_up("tenas"), 0
+@pytest.mark.parametrize("name", PAGES)
+def test_no_text_of_a_result_becomes_a_tag_of_the_page(name, every, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make, page_of = PAGES[name]
+    result, n_shown = make(), 0
+    before = page_of(result).count("&lt;script&gt;alert(1)")
     places = [path for path, _ in leaves(result)]
     for path in places[::every]:
         try:
@@ -144,9 +178,9 @@ def test_no_text_of_a_result_becomes_a_tag_of_the_page(every):
         # a text that names something, a budget for one, is looked up first
         except (KeyError, ValueError, IndexError, ArtifactError):
             continue
-        shown += "&lt;script&gt;alert(1)" in page
+        n_shown += page.count("&lt;script&gt;alert(1)") > before
         assert "<script" not in page and "<img" not in page, path
-    assert shown * every > 5
+    assert n_shown * every > 5
 
 
 def test_templates_let_only_the_reports_own_drawings_through_unescaped():

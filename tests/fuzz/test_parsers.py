@@ -1,15 +1,19 @@
 """Whatever a file holds, a parser gives its value or an error that a user can act on, and nothing else."""
 
 import ast
+import contextlib
+import dataclasses
 import functools
 import io
 import json
 import warnings
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save
 
 from pipeline import spaces
@@ -30,6 +34,7 @@ from pipeline.data.settings import FetchConfig
 from pipeline.episodes import files
 from pipeline.report.lookups import lookup_table, stacked_lookups
 from pipeline.spaces.genotype import Genotype
+from pipeline.stages import verify
 from pipeline.stages.common import read_params
 from pipeline.stages.settings import (
     PARAMS,
@@ -42,7 +47,7 @@ from pipeline.stages.settings import (
     load,
     machine_settings,
 )
-from tests import tiny_set
+from tests import made_results, tiny_set
 from tests.fuzz import mutations
 from tests.fuzz.counted import counts
 from tests.fuzz.mutations import BATCH, of_bytes, of_text, written
@@ -266,9 +271,35 @@ def checkpoint(folder):
 
     def parse(changed):
         written(folder / "c.pt", changed)
-        saved.load()
+        found = saved.load()
+        # a state is whole, or is as good as none
+        assert found is None or (found["epoch"] == 3 and found["weights"].equal(torch.ones(2)) and len(found) == 2)
 
     return of_bytes(content), parse
+
+
+def verified(folder):
+    with contextlib.chdir(folder):
+        result = made_results.with_sources()
+    path = folder / "results/metantk_doublemnist.json"
+    text, (stored, table) = path.read_text(), (result["artifacts"][name] for name in ("measured", "accuracies"))
+
+    def assess(arguments):
+        return read_json(stored), read_csv(table), None
+
+    kinds = {"few_shot": dataclasses.replace(verify.KINDS["few_shot"], assess=assess)}
+
+    def parse(changed):
+        written(path, changed)
+        with contextlib.chdir(folder), mock.patch.dict(verify.KINDS, kinds):
+            stands, words = verify.verify(str(path))
+        # what was changed in any place does not stand
+        assert stands == (json.loads(path.read_text()) == result) and words
+
+    odd_values = mutations.changed_mapping(result, mutations.nested(result)).map(
+        lambda some: list(map(json.dumps, some))
+    )
+    return st.one_of(of_text(text), odd_values), parse
 
 
 def yaml_text(folder):
@@ -301,7 +332,7 @@ PARSERS = {
     function.__name__: function
     for function in (
         image, pickled, torch_pickled, archive, index, manifest, episodes, result_rows, json_artifact, frozen, triples,
-        tasks, accuracy_table, tensors, checkpoint, yaml_text, configuration,
+        tasks, accuracy_table, tensors, checkpoint, verified, yaml_text, configuration,
     )
 }  # fmt: skip
 

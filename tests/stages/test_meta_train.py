@@ -12,6 +12,8 @@ import pytest
 from pipeline.core.artifacts import write_json
 from pipeline.core.errors import ArtifactError, ConfigError
 from pipeline.core.tensors import read_tensors
+from pipeline.stages import needs
+from tests import tiny_set
 from tests.small_learning import Source, database_of
 from tests.stages.frozen import run
 
@@ -67,6 +69,26 @@ def test_held_out_figures_of_the_generator_count_what_it_draws_and_ask_the_oracl
     assert facts["n_pairs"] == {"base": 24, "validation": 9, "novel": 9}
     beside = facts["held_out"]["generated_vs_uniform"]
     assert beside is None or (beside["n_generated"] <= 3 and beside["measured"].startswith("by the database's oracle"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["images", "features"])
+def test_images_and_features_that_were_changed_since_are_not_learned_from(kind, name, tmp_path, monkeypatch):
+    changed = Source(tmp_path)
+    tiny_set.damage(changed.arguments(kind)[name])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError, match=f"{name}.npy is not the file that"):
+        changed.train(kind)
+
+
+def test_a_search_does_not_open_features_that_were_changed_since(tmp_path):
+    source = Source(tmp_path)
+    entry = needs.get("data_features")
+    paths = {name: str(source.inputs[name]) for name in entry.files}
+    assert entry.open(paths, source.prepared, None).digest == source.features.digest
+    tiny_set.damage(source.inputs["features"])
+    with pytest.raises(ArtifactError, match="features.npy is not the file that"):
+        entry.open(paths, source.prepared, None)
 
 
 @pytest.mark.parametrize("kind", KINDS)

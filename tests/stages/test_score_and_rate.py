@@ -34,10 +34,12 @@ def frozen(folder, stage: str, **knobs):
     return folder / f"{stage}.json"
 
 
-def score(folder, monkeypatch, **knobs) -> dict:
+def score(folder, monkeypatch, damaged=False, **knobs) -> dict:
     monkeypatch.chdir(folder)
     write_json(folder / "build/machine.json", {"mirror": None, "device": "cpu", "threads": 1})
     images = tiny_set.write(folder / "prepared")
+    if damaged:
+        tiny_set.damage(images["images"])
     out = {"scores": folder / "scores.csv", "cost": folder / "cost.json"}
     run("score", space="nas_bench_201", params=frozen(folder, "score", **knobs), **images, **out)
     return {**images, **out}
@@ -48,6 +50,12 @@ def scored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scored")
     with pytest.MonkeyPatch.context() as patch:
         return folder, score(folder, patch)
+
+
+def test_images_that_are_not_those_of_the_manifest_are_not_scored_on(tmp_path, monkeypatch):
+    with pytest.raises(ArtifactError, match="tiny.images.npy is not the file that"):
+        score(tmp_path, monkeypatch, damaged=True)
+    assert not (tmp_path / "scores.csv").exists()
 
 
 def table_of(folder, genotypes, rng) -> np.ndarray:

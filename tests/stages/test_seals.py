@@ -130,6 +130,28 @@ def test_files_outside_the_project_and_frozen_parameters_are_left_alone(tmp_path
     stage("build/params/a.json", "made/third.txt")
 
 
+@pytest.mark.parametrize("kept", ["", " \n", "0" * 63, "0" * 64 + "\n\x00", None], ids=repr)
+def test_a_file_whose_digests_were_lost_is_refused_until_it_is_made_again(kept):
+    stage()
+    seal = pathlib.Path("build/seals/made/copy.txt.sha256")
+    digests = seal.read_text()
+    if kept is None:
+        seal.unlink()
+        seal.mkdir()
+    else:
+        seal.write_text(kept)
+    COPY.write_text("edited")
+    with pytest.raises(
+        ArtifactError, match=r"build/seals/made/copy\.txt\.sha256, which .* cannot be read .*Delete both"
+    ):
+        stage(COPY, "made/third.txt")
+    if kept is None:
+        seal.rmdir()
+    COPY.unlink()
+    stage()
+    assert seal.read_text() == digests
+
+
 def recorded(content: bytes, cached: bytes | None = None) -> pathlib.Path:
     """A dvc.lock that vouches for the copy with this content, and the object in DVC's cache."""
     md5 = hashlib.md5(content).hexdigest()

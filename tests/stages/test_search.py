@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from pipeline import data, methods, spaces
+from pipeline.__main__ import main
 from pipeline.core.artifacts import write_json
 from pipeline.core.config import resolve
 from tests import tiny_set
@@ -160,3 +161,12 @@ def test_methods_without_a_search_write_the_same_kinds_of_files(method, tmp_path
     assert len(trace) == 0
     assert list(trace.columns[:3]) == ["seed", "round", "step"]
     assert json.loads(output(tmp_path, "cost").read_text())["network_evaluations"] == 0
+
+
+def test_images_that_are_not_those_of_the_manifest_are_not_searched_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = job(tmp_path, "random", {})
+    tiny_set.damage(tmp_path / "prepared/tiny.images.npy")
+    assert main(arguments) == 1
+    assert "tiny.images.npy is not the file that" in " ".join(capsys.readouterr().err.split())
+    assert not output(tmp_path, "genotype").exists()

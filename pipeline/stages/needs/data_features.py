@@ -19,4 +19,4 @@ class DataFeatures:
         from pipeline.data.features import FeatureSet
 
         del device
-        return FeatureSet.open(paths["features"], paths["features_facts"], prepared)
+        return FeatureSet.open(paths["features"], paths["features_facts"], prepared, verify=True)
