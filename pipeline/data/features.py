@@ -7,7 +7,7 @@ whose classes the network was trained or that its readers were trained with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ import numpy as np
 
 from pipeline.core.artifacts import PathLike, digest, open_array, read_json, sha256
 from pipeline.core.errors import ArtifactError, DataError
-from pipeline.core.types import FEW_SHOT
+from pipeline.core.types import KINDS
+from pipeline.data import share_images
 from pipeline.data.prepared import PreparedSet
 
 if TYPE_CHECKING:
@@ -145,28 +146,51 @@ def digest_of(facts: Mapping[str, Any]) -> str:
     return digest({name: facts[name] for name in NAMED_BY})
 
 
-def seen_classes(prepared: PreparedSet, seen: Sequence[str]) -> dict[str, int]:
-    """Split -> how many of its classes are among the class names `seen`."""
-    known = set(seen)
+def seen_classes(prepared: PreparedSet, seen: Collection[str], of: str) -> dict[str, int]:
+    """Split -> how many of its classes are among the class names `seen` of the data set `of`.
+
+    Registered data sets that share no images have no class in common, whatever their classes are called: a 1 is a digit
+    in one and an animal in the other.
+    """
+    known = set() if share_images(prepared.name, of) is False else set(seen)
     return {
         split: sum(prepared.class_names[class_id] in known for class_id in prepared.classes_of(split))
         for split in prepared.split_classes
     }
 
 
-def warning_of(prepared: PreparedSet, label: str, saw: Mapping[str, int]) -> str | None:
-    """What has to be said of a few-shot set to whose test classes the feature network is no stranger, else None.
+def familiar(prepared: PreparedSet, saw: Mapping[str, int], of: str) -> str | None:
+    """What a training on another data set had seen of those classes that a result is about, as words that follow
+    "images of"; None for nothing.
+
+    Args:
+        saw: what `seen_classes` gave.
+        of: the data set of the training.
+    """
+    kind = KINDS[prepared.kind]
+    tested = kind.splits[-1]
+    if saw.get(tested):
+        of_all = f"{saw[tested]} of the {prepared.n_classes(tested)}"
+        if kind.shares_classes:
+            return f"{of_all} classes of {prepared.title}, so this data set is not new to it"
+        return f"{of_all} {tested} classes of {prepared.title}, which a few-shot test takes for unseen"
+    if share_images(prepared.name, of) and not any(saw.values()):
+        return (
+            f"the collection that {prepared.title} is taken from, too; whether they are of its classes cannot be told "
+            "by the names of these"
+        )
+    return None
+
+
+def warning_of(prepared: PreparedSet, label: str, saw: Mapping[str, int], of: str) -> str | None:
+    """What has to be said of a set to which the feature network is no stranger, else None.
 
     Args:
         label: the network in words.
-        saw: what `seen_classes` gave.
+        saw, of: see `familiar`.
     """
-    if prepared.kind != FEW_SHOT or not saw["novel"]:
-        return None
-    return (
-        f"The features come from {label}. It was trained on images of {saw['novel']} of the "
-        f"{prepared.n_classes('novel')} novel classes of {prepared.title}, which a few-shot test takes for unseen."
-    )
+    seen = familiar(prepared, saw, of)
+    return seen and f"The features come from {label}. It was trained on images of {seen}."
 
 
 def _again(what: str, path: PathLike) -> ArtifactError:

@@ -108,7 +108,8 @@ def facts_of(
     """
     classes = network["trained_on"]["classes"]
     seen = seen_by_imagenet(prepared.name, prepared.class_names) if classes is None else classes
-    saw = seen_classes(prepared, seen)
+    of = network["trained_on"]["dataset"]
+    saw = seen_classes(prepared, seen, of)
     facts = {
         "schema_version": 1,
         "dataset": frozen.dataset,
@@ -123,7 +124,7 @@ def facts_of(
         "network": network,
         "network_sha256": network["weights_sha256"],
         "saw_classes": saw,
-        "warning": warning_of(prepared, network["label"], saw),
+        "warning": warning_of(prepared, network["label"], saw, of),
         "data_digest": prepared.digest,
         "features_sha256": features_sha256,
         "params_digest": frozen.digest,
