@@ -102,7 +102,10 @@ def database_of(folder: pathlib.Path, prepared: PreparedSet, **knobs) -> dict[st
         "budget": "laptop",
         "seed": 0,
         "space": space.name,
-        "oracle": {"name": "train", "unit": "per cent", "meaning": "made up for tests", "knobs": oracle_knobs()},
+        "oracle": {
+            "name": "train", "unit": "per cent", "knows_tasks": True, "meaning": "made up for tests",
+            "knobs": oracle_knobs(),
+        },
         "sampling": {"sampling": config.sampling},
         "statistics": statistics(*columns, space),
         "digests": {
@@ -111,7 +114,7 @@ def database_of(folder: pathlib.Path, prepared: PreparedSet, **knobs) -> dict[st
             "data": prepared.digest,
         },
         "cost": {"wall_seconds": 40.0, "device_seconds": 60.0},
-    }
+    }  # fmt: skip
     write_json(paths["database_report"], report)
     return paths
 

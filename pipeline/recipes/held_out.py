@@ -36,8 +36,14 @@ def mean_over(values: Iterable[float | None]) -> dict[str, Any] | None:
     return {"mean": mean, "ci95": finite(half), "n": len(known)}
 
 
-def beats(estimate: Mapping[str, Any] | None) -> bool:
-    """Whether an estimate is above 0 by more than its interval."""
+def beats(estimate: Mapping[str, Any] | None, knows_tasks: bool) -> bool | None:
+    """Whether an estimate is above 0 by more than its interval.
+
+    None for an oracle that gives an architecture the same number on every task: such tasks repeat one another, and an
+    interval over them says nothing of other tasks.
+    """
+    if not knows_tasks:
+        return None
     return bool(estimate and estimate["ci95"] is not None and estimate["mean"] > estimate["ci95"])
 
 
@@ -47,6 +53,7 @@ def judge_predictor(
     known: Iterable[str],
     config: PredictorTraining,
     *,
+    knows_tasks: bool,
     seed: int,
     device: torch.device,
 ) -> dict[str, Any]:
@@ -55,6 +62,7 @@ def judge_predictor(
     Args:
         held_out: triples of novel tasks.
         known: texts of the architectures that were trained on, on other tasks.
+        knows_tasks: whether the oracle that gave the accuracies knows tasks.
 
     Returns:
         pooled: correlations over all triples, with bootstrap intervals over tasks; of them, `new_architectures`: over
@@ -65,7 +73,7 @@ def judge_predictor(
             ranking has 0.
         first_choice: accuracy of the architecture predicted best in its task, less the mean of the task: what ranking
             gains over choosing at random.
-        beats_random: whether the last two, Spearman's, are above 0 by more than their intervals.
+        beats_random: whether the last two, Spearman's, are above 0 by more than their intervals; see `beats`.
     """
     images = torch_stream(seed, "held-out drawings")
     predicted = predictions(
@@ -96,7 +104,10 @@ def judge_predictor(
         },
         "within_tasks": within,
         "first_choice": choice,
-        "beats_random": {"ranking": beats(within["spearman"]), "first_choice": beats(choice)},
+        "beats_random": {
+            "ranking": beats(within["spearman"], knows_tasks),
+            "first_choice": beats(choice, knows_tasks),
+        },
     }
 
 
@@ -238,13 +249,14 @@ def plan_of(held_out: Examples, texts: Sequence[Sequence[str]], classes: Mapping
 
 
 def compare_with_uniform(
-    plan: Plan, values: Sequence[float | None], uniform: Mapping[int, Sequence[float]]
+    plan: Plan, values: Sequence[float | None], uniform: Mapping[int, Sequence[float]], knows_tasks: bool
 ) -> dict[str, Any]:
     """What the oracle says to proposals, beside its answers to cells drawn uniformly for the same tasks.
 
     Args:
         values: of the plan's pairs; None where there is no number.
         uniform: by number of the task.
+        knows_tasks: whether the oracle knows tasks, on which `beats_uniform` depends; see `beats`.
     """
     own: dict[int, list[float]] = {}
     for (task, _), value in zip(plan.pairs, values, strict=True):
@@ -262,5 +274,5 @@ def compare_with_uniform(
         "generated": mean_over(generated),
         "uniform": mean_over(others),
         "difference": difference,
-        "beats_uniform": beats(difference),
+        "beats_uniform": beats(difference, knows_tasks),
     }

@@ -258,12 +258,17 @@ def _held_out(block: Mapping[str, Any], unit: str) -> list[tuple[str, str, bool 
     within = (block["predictor"]["within_tasks"] or {}).get("spearman")
     if within:
         text = f"Spearman's {_give(within, '.2f')} inside {n_of(within['n'], 'task')} (random ranking: 0)"
-        lines.append(("predictor on held-out tasks", text, block["predictor"]["beats_random"]["ranking"]))
+        verdict = block["predictor"]["beats_random"]["ranking"]
+        lines.append(("predictor on held-out tasks", text + _untested(verdict), verdict))
     beside = block["generator"]["generated_vs_uniform"]
     if beside and beside["difference"]:
         text = f"{_give(beside['difference'], '+.2f')} ({unit}) against uniform cells"
-        lines.append(("generator on held-out tasks", text, beside["beats_uniform"]))
+        lines.append(("generator on held-out tasks", text + _untested(beside["beats_uniform"]), beside["beats_uniform"]))
     return lines
+
+
+def _untested(verdict: bool | None) -> str:
+    return "; no test, since all tasks have the same numbers" if verdict is None else ""
 
 
 def _candidates(one: Mapping[str, Any]) -> tuple[str, str, None]:

@@ -177,7 +177,7 @@ class Job:
                 "steps": trained.n_steps,
                 **{name: value for name, value in trained.curve[trained.best_epoch - 1].items() if name != "seconds"},
             },
-            "oracle": {name: report["oracle"][name] for name in ("name", "unit", "meaning")},
+            "oracle": {name: report["oracle"][name] for name in ("name", "unit", "meaning", "knows_tasks")},
             "features_network": {name: network_facts[name] for name in ("label", "substitute")},
             **facts,
             "weights_sha256": sha256(arguments.weights),
