@@ -65,8 +65,9 @@ def judge_predictor(
         knows_tasks: whether the oracle that gave the accuracies knows tasks.
 
     Returns:
-        pooled: correlations over all triples, with bootstrap intervals over tasks; of them, `new_architectures`: over
-            those whose architecture was not trained on.
+        pooled: correlations over all triples, with bootstrap intervals over tasks.
+        new_architectures: the same without intervals, and `within_tasks`, over the triples whose architecture was not
+            trained on; all tasks draw from the same architectures, so the other figures count some that were.
         task_means: correlations between a task's mean prediction and its mean accuracy: whether data sets are told
             apart.
         within_tasks: mean over tasks of the correlations inside a task, which is what a search ranks by; a random
@@ -84,8 +85,14 @@ def judge_predictor(
     old = set(known)
     new = np.array([text not in old for text in held_out.genotypes])
     generator = numpy_stream(seed, "held-out bootstrap")
-    inside = [rows for rows in groups if len(rows) >= FEWEST_CELLS]
-    within = {name: mean_over(of(predicted[rows], truth[rows]) for rows in inside) for name, of in CORRELATIONS.items()}
+    inside, inside_new = (
+        [rows for rows in of_tasks if len(rows) >= FEWEST_CELLS]
+        for of_tasks in (groups, [rows[new[rows]] for rows in groups])
+    )
+    within, within_new = (
+        {name: mean_over(of(predicted[rows], truth[rows]) for rows in of_tasks) for name, of in CORRELATIONS.items()}
+        for of_tasks in (inside, inside_new)
+    )
     choice = mean_over(
         float(truth[rows[predicted[rows].argmax()]] - truth[rows].mean()) for rows in groups if len(rows) > 1
     )
@@ -97,6 +104,7 @@ def judge_predictor(
         "new_architectures": {
             "n_triples": int(new.sum()),
             **{name: correlation(of, predicted[new], truth[new]) for name, of in CORRELATIONS.items()},
+            "within_tasks": within_new,
         },
         "task_means": {
             name: correlation(of, *(np.array([side[rows].mean() for rows in groups]) for side in (predicted, truth)))

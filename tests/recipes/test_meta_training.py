@@ -218,6 +218,32 @@ def test_generated_cells_are_set_against_uniform_ones_of_the_same_task(examples)
     assert compare_with_uniform(plan, [None] * 4, uniform, knows_tasks=True)["beats_uniform"] is False
 
 
+def test_figures_of_new_architectures_leave_out_those_that_were_trained_on_in_every_task(examples, space):
+    novel, network = examples["novel"], fresh("predictor", SIZE, space, 0)
+
+    def judged(known):
+        return judge_predictor(network, novel, known, config(), knows_tasks=True, seed=0, device=CPU)
+
+    known = [novel.genotypes[int(pair)] for _, pairs in novel.by_task() for pair in pairs[:2]]
+    found = judged(known)["new_architectures"]
+    images = torch_stream(0, "held-out drawings")
+    predicted = predictions(
+        network, novel, lambda task: novel.drawn([task] * config().n_resamplings, config().n_images, images), CPU
+    ).mean(0)
+    wanted = []
+    for _, pairs in novel.by_task():
+        rows = [pair for pair in pairs.tolist() if novel.genotypes[pair] not in known]
+        if len(rows) >= 3:
+            wanted.append(CORRELATIONS["spearman"](predicted[rows], novel.accuracy[rows]))
+    assert len(wanted) > 1 and found["n_triples"] < len(novel)
+    told = found["within_tasks"]["spearman"]
+    assert told["n"] == len(wanted) and told["mean"] == pytest.approx(np.mean(wanted)) and told["ci95"] > 0
+    nothing_new = judged(novel.genotypes)["new_architectures"]
+    assert nothing_new["n_triples"] == 0 and nothing_new["within_tasks"]["spearman"] is None
+    everything_new = judged([])
+    assert everything_new["new_architectures"]["within_tasks"] == everything_new["within_tasks"]
+
+
 def test_tasks_of_an_oracle_that_knows_none_give_no_verdict(examples, space):
     novel = examples["novel"]
     network = fresh("predictor", SIZE, space, 0)
