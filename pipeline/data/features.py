@@ -22,7 +22,9 @@ from pipeline.data.prepared import PreparedSet
 if TYPE_CHECKING:
     import torch
 
-NAMED_BY = ("data_digest", "network_sha256", "image_size", "mean", "std", "dim", "features_sha256")
+MADE_BY = ("network_sha256", "dim", "image_size", "normalise_by")
+"""The facts that features of different data sets must share to mean the same."""
+NAMED_BY = ("data_digest", *MADE_BY, "mean", "std", "features_sha256")
 """The facts of which the digest is made: what was encoded, by what, how, and what came out."""
 
 
@@ -51,7 +53,7 @@ class FeatureSet:
             ArtifactError: a file is missing, damaged, or belongs to other images.
         """
         content = read_json(facts)
-        lacking = [name for name in (*NAMED_BY, "digest", "network", "saw_classes") if name not in content]
+        lacking = [name for name in (*NAMED_BY, "digest", "network", "saw_classes", "cost") if name not in content]
         if lacking or content["digest"] != digest_of(content):
             raise _again(f"{facts} is not what the features stage wrote.", facts)
         if content["data_digest"] != prepared.digest:
@@ -72,6 +74,11 @@ class FeatureSet:
     def digest(self) -> str:
         """Names the features; equal digests mean equal images, network and features."""
         return self.facts["digest"]
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """What features of different data sets must share to mean the same."""
+        return {name: self.facts[name] for name in MADE_BY}
 
     @property
     def network(self) -> Mapping[str, Any]:

@@ -15,6 +15,11 @@ from pipeline.strategies.runner import Context
 
 PREDICTION = Indicator("prediction", higher_is_better=True)
 """The accuracy that an architecture would have by the predictor, in the unit of the database it learned from."""
+HELD_OUT = {
+    "predictor": ("within_tasks", "new_architectures", "first_choice", "beats_random"),
+    "generator": ("drawn", "generated_vs_uniform"),
+}
+"""The figures on held-out tasks that a result repeats."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,16 @@ class Given:
                     f"The {facts['kind']} knows architectures of {facts['space']}, but the search is about "
                     f"{space.name}. Set search.metad2a.space and database.space alike."
                 )
-            if facts["size"]["feature_dim"] != own.features.dim or facts["database_digest"] != own.database.digest:
+            if facts["database_digest"] != own.database.digest:
                 raise ArtifactError(
-                    f"The {facts['kind']} was trained on other features or another database than those given. Run the "
+                    f"The {facts['kind']} was trained on another database than the one given. Run the "
                     f"meta-train-{facts['kind']} stage again."
+                )
+            theirs, ours = facts["features_made_by"], own.features.made_by
+            if different := [name for name in ours if theirs[name] != ours[name]]:
+                raise ArtifactError(
+                    f"The {facts['kind']} was trained on other features than those given: {', '.join(different)} "
+                    f"differ. Run the features stage and then meta-train-{facts['kind']} again."
                 )
         own.require_no_test_accuracies()
         return own
@@ -75,17 +86,12 @@ def account_of(config: LearnedSearchConfig, given: Given) -> dict[str, Any]:
         "source": first["source"],
         "source_title": first["source_title"],
         "oracle": first["oracle"],
-        "features_network": dict(given.features.network),
+        "features_network": {name: value for name, value in given.features.network.items() if name != "cost"},
         "triples": report["statistics"]["counts"]["triples_by_split"],
         "indicators": {PREDICTION.name: PREDICTION.higher_is_better},
         "n_resamplings": config.n_resamplings,
         "best_of": config.best_of,
-        "held_out": {
-            "predictor": {
-                name: held_out["predictor"].get(name) for name in ("within_tasks", "first_choice", "beats_random")
-            },
-            "generator": {name: held_out["generator"].get(name) for name in ("drawn", "generated_vs_uniform")},
-        },
+        "held_out": {kind: {name: held_out[kind].get(name) for name in names} for kind, names in HELD_OUT.items()},
         "digests": {
             "features": given.features.digest,
             "database": given.database.digest,
@@ -168,10 +174,19 @@ def told(estimate: Mapping[str, Any] | None) -> str:
 
 
 def amortised(given: Given) -> dict[str, dict[str, float]]:
-    """What was spent before any search, once for all data sets: seconds by work."""
-    spent = {
-        "database": given.database.report["cost"],
-        "generator": given.generator.facts["cost"],
-        "predictor": given.predictor.facts["cost"],
+    """What was spent before any search, once for all data sets: seconds by work.
+
+    Features of the source are left out where the search is for the source itself, since they are its own then.
+    """
+    own = given.features.digest == given.generator.facts["features_digest"]
+    return {
+        "feature_network": seconds(given.features.network["cost"]),
+        **({} if own else {"source_features": seconds(given.generator.facts["features_cost"])}),
+        "database": seconds(given.database.report["cost"]),
+        "generator": seconds(given.generator.facts["cost"]),
+        "predictor": seconds(given.predictor.facts["cost"]),
     }
-    return {work: {name: of[name] for name in ("wall_seconds", "device_seconds")} for work, of in spent.items()}
+
+
+def seconds(cost: Mapping[str, float]) -> dict[str, float]:
+    return {name: cost[name] for name in ("wall_seconds", "device_seconds")}

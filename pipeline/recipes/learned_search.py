@@ -18,13 +18,21 @@ from pipeline.evaluation.cost import Meter
 from pipeline.meta_networks import Normalisation, Predictor
 from pipeline.recipes.equal_budget import CONTROL, run_control
 from pipeline.recipes.genotype_scoring import EVALUATED
-from pipeline.recipes.learned_account import PREDICTION, Given, account_of, amortised
+from pipeline.recipes.learned_account import PREDICTION, Given, account_of, amortised, seconds
 from pipeline.recipes.learned_settings import LearnedSearchConfig
 from pipeline.recipes.meta_training import rated
 from pipeline.recipes.proposing import Proposer, encoded
 from pipeline.strategies.indicators import Measured, mean
 from pipeline.strategies.runner import Context, Found, run
 from pipeline.strategies.stability import repeat_column, summarise_genotypes
+
+UNJUDGED = {
+    "verdict": {},
+    "warning": None,
+    "meaning": "Repeats are new drawings of images under one predictor, so their agreement says how much the images "
+    "matter, not whether the predictor is right: that stands under held_out.",
+}
+"""What the agreement of predictions is, in the place of a verdict on the search."""
 
 
 class Drawings:
@@ -137,7 +145,7 @@ def search_learned(config: LearnedSearchConfig, context: Context) -> list[Found]
     given, journal = Given.of(context, space), context.journal
     predictor = given.predictor.network
     journal.account |= account_of(config, given)
-    journal.ledger["amortised"] = amortised(given)
+    journal.ledger |= {"features": seconds(given.features.facts["cost"]), "amortised": amortised(given)}
     known = given.database.genotypes
     strategy_of = strategies.get("generate_and_rank")
     for seed in config.seeds:
@@ -191,8 +199,9 @@ def search_learned(config: LearnedSearchConfig, context: Context) -> list[Found]
                 context,
                 seed,
             )
-    journal.stability = summarise_genotypes(journal.rows, [PREDICTION], config.n_resamplings)
-    for warning in filter(None, [journal.stability["warning"], *journal.account["warnings"]]):
+    candidates = [row for row in journal.rows if row["event"] == EVALUATED]
+    journal.stability = summarise_genotypes(candidates, [PREDICTION], config.n_resamplings) | UNJUDGED
+    for warning in journal.account["warnings"]:
         say(f"warning: {warning}")
     return [Found(seed, space.from_text(journal.found[seed])) for seed in config.seeds]
 

@@ -30,6 +30,7 @@ def write(folder, prepared, **changes):
         "data_digest": prepared.digest,
         "network_sha256": "1" * 64,
         "image_size": 32,
+        "normalise_by": "dataset",
         "mean": [0.5] * 3,
         "std": [0.2] * 3,
         "dim": DIM,
@@ -37,6 +38,7 @@ def write(folder, prepared, **changes):
         "network": {"label": "a network made up"},
         "saw_classes": {"base": 6, "validation": 0, "novel": 0},
         "warning": None,
+        "cost": {"wall_seconds": 1.0, "device_seconds": 1.0},
         **changes,
     }
     write_json(folder / "f.json", facts | {"digest": digest_of(facts)})

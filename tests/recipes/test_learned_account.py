@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline import spaces
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ArtifactError, ConfigError
 from pipeline.recipes.learned import Learned
-from pipeline.recipes.learned_account import Given, warnings_of
-from tests.small_learning import Source
+from pipeline.recipes.learned_account import Given, amortised, warnings_of
+from tests.small_learning import Source, cost_of
 
 SURE, UNSURE, WORSE = ({"mean": mean, "ci95": 1.0, "n": 8} for mean in (2.0, 0.5, -2.0))
 
@@ -37,14 +37,17 @@ def given_of(source, oracle=None, dataset="tiny", predictor=None, drawn=SURE):
     report["oracle"] |= oracle or {}
     prepared = dataclasses.replace(features.prepared, name=dataset)
     common = {
-        "source_title": "Tiny", "space": "nas_bench_201", "size": {"feature_dim": features.dim},
-        "database_digest": database.digest,
+        "source_title": "Tiny", "space": "nas_bench_201", "features_made_by": features.made_by,
+        "features_digest": features.digest, "database_digest": database.digest, "features_cost": cost_of(7.0),
     }  # fmt: skip
     beside = {"difference": drawn, "beats_uniform": drawn is SURE, "unit": "per cent"}
+    learned = [
+        {**common, "kind": "generator", "held_out": {"generated_vs_uniform": beside}, "cost": cost_of(2.0)},
+        {**common, "kind": "predictor", "held_out": predictor or predictor_facts(), "cost": cost_of(3.0)},
+    ]
     return Given(
         dataclasses.replace(features, prepared=prepared),
-        Learned(None, {**common, "kind": "generator", "held_out": {"generated_vs_uniform": beside}}),
-        Learned(None, {**common, "kind": "predictor", "held_out": predictor or predictor_facts()}),
+        *(Learned(None, facts) for facts in learned),
         dataclasses.replace(database, report=report),
     )
 
@@ -120,3 +123,29 @@ def test_classes_of_the_target_that_meta_training_saw_are_told_for_every_kind(so
     ):
         (told,) = warnings_of(dataclasses.replace(given, features=dataclasses.replace(given.features, prepared=one)))
         assert told.startswith("Meta-training on Tiny saw images of") and wanted in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("network_sha256", "5" * 64), ("image_size", 64), ("normalise_by", "network"), ("dim", 9)]
+)
+def test_features_that_were_made_otherwise_than_those_learned_from_are_refused(source, name, value):
+    given = given_of(source)
+    features = dataclasses.replace(given.features, facts={**given.features.facts, name: value})
+    with pytest.raises(ArtifactError, match=f"other features than those given: {name} differ"):
+        opened(dataclasses.replace(given, features=features))
+
+
+def test_features_may_be_normalised_by_the_statistics_of_each_data_set(source):
+    given = given_of(source)
+    facts = {**given.features.facts, "mean": [0.1] * 3, "std": [0.3] * 3}
+    opened(dataclasses.replace(given, features=dataclasses.replace(given.features, facts=facts)))
+
+
+def test_all_work_before_the_search_is_counted_and_the_sources_features_once(source):
+    given = given_of(source)
+    spent = {work: of["wall_seconds"] for work, of in amortised(given).items()}
+    wanted = {"feature_network": 50.0, "database": 40.0, "generator": 2.0, "predictor": 3.0}
+    assert spent == wanted
+    other = dataclasses.replace(given.features, facts={**given.features.facts, "digest": "6" * 64})
+    spent = {work: of["wall_seconds"] for work, of in amortised(dataclasses.replace(given, features=other)).items()}
+    assert spent == wanted | {"source_features": 7.0}
