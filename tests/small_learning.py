@@ -46,6 +46,10 @@ def prepared_set(folder: pathlib.Path) -> tuple[dict[str, pathlib.Path], Prepare
     return paths, PreparedSet.open(**paths)
 
 
+def cost_of(seconds: float) -> dict[str, float]:
+    return {"wall_seconds": seconds, "device_seconds": seconds, "peak_memory_mib": 100.0}
+
+
 def features_of(folder: pathlib.Path, prepared: PreparedSet, **changes) -> dict[str, pathlib.Path]:
     """Files of features: each class around a point of its own."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,13 +61,15 @@ def features_of(folder: pathlib.Path, prepared: PreparedSet, **changes) -> dict[
         "data_digest": prepared.digest,
         "network_sha256": "1" * 64,
         "image_size": 32,
+        "normalise_by": "dataset",
         "mean": [0.5] * 3,
         "std": [0.2] * 3,
         "dim": DIM,
         "features_sha256": sha256(folder / "features.npy"),
-        "network": {"label": "a network made up", "substitute": True},
+        "network": {"label": "a network made up", "substitute": True, "cost": cost_of(50.0)},
         "saw_classes": {"base": 6, "validation": 0, "novel": 0},
         "warning": None,
+        "cost": cost_of(7.0),
         **changes,
     }
     write_json(folder / "features.json", facts | {"digest": digest_of(facts)})
@@ -102,7 +108,10 @@ def database_of(folder: pathlib.Path, prepared: PreparedSet, **knobs) -> dict[st
         "budget": "laptop",
         "seed": 0,
         "space": space.name,
-        "oracle": {"name": "train", "unit": "per cent", "meaning": "made up for tests", "knobs": oracle_knobs()},
+        "oracle": {
+            "name": "train", "unit": "per cent", "knows_tasks": True, "meaning": "made up for tests",
+            "knobs": oracle_knobs(),
+        },
         "sampling": {"sampling": config.sampling},
         "statistics": statistics(*columns, space),
         "digests": {
@@ -111,7 +120,7 @@ def database_of(folder: pathlib.Path, prepared: PreparedSet, **knobs) -> dict[st
             "data": prepared.digest,
         },
         "cost": {"wall_seconds": 40.0, "device_seconds": 60.0},
-    }
+    }  # fmt: skip
     write_json(paths["database_report"], report)
     return paths
 

@@ -42,6 +42,7 @@ class SyntheticOracle:
 
     name: ClassVar[str] = "synthetic"
     needs_table: ClassVar[bool] = False
+    knows_tasks: ClassVar[bool] = True
     unit: ClassVar[str] = "per cent, made up"
 
     def check(self, bench: Bench) -> None:

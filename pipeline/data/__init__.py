@@ -12,3 +12,13 @@ def kind_of(name: str) -> str:
     Raises UnknownNameError.
     """
     return get(name).kind
+
+
+def share_images(one: str, other: str) -> bool | None:
+    """Whether two data sets are one, or take their images from the same collection; None where nobody knows, because
+    one of them is a user's folder."""
+    if one == other:
+        return True
+    if not {one, other} <= set(names()):
+        return None
+    return get(one).collection == get(other).collection != ""

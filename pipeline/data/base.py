@@ -110,6 +110,7 @@ class Dataset(abc.ABC):
     Class attributes:
         kind: a key of `pipeline.core.types.KINDS`: "few_shot", whose classes are grouped into base, validation and
             novel, or "classification", whose images of every class are grouped into train and test.
+        collection: what the images are taken from, where other data sets take theirs from it too; "" otherwise.
         title: the name in tables and figures.
         licence: terms of the images.
         native_size: pixels of a side at the data set's best.
@@ -121,6 +122,7 @@ class Dataset(abc.ABC):
 
     name: ClassVar[str]
     kind: ClassVar[str] = FEW_SHOT
+    collection: ClassVar[str] = ""
     title: str
     licence: str
     native_size: int

@@ -7,7 +7,7 @@ whose classes the network was trained or that its readers were trained with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,16 @@ import numpy as np
 
 from pipeline.core.artifacts import PathLike, digest, open_array, read_json, sha256
 from pipeline.core.errors import ArtifactError, DataError
-from pipeline.core.types import FEW_SHOT
+from pipeline.core.types import KINDS
+from pipeline.data import share_images
 from pipeline.data.prepared import PreparedSet
 
 if TYPE_CHECKING:
     import torch
 
-NAMED_BY = ("data_digest", "network_sha256", "image_size", "mean", "std", "dim", "features_sha256")
+MADE_BY = ("network_sha256", "dim", "image_size", "normalise_by")
+"""The facts that features of different data sets must share to mean the same."""
+NAMED_BY = ("data_digest", *MADE_BY, "mean", "std", "features_sha256")
 """The facts of which the digest is made: what was encoded, by what, how, and what came out."""
 
 
@@ -50,7 +53,7 @@ class FeatureSet:
             ArtifactError: a file is missing, damaged, or belongs to other images.
         """
         content = read_json(facts)
-        lacking = [name for name in (*NAMED_BY, "digest", "network", "saw_classes") if name not in content]
+        lacking = [name for name in (*NAMED_BY, "digest", "network", "saw_classes", "cost") if name not in content]
         if lacking or content["digest"] != digest_of(content):
             raise _again(f"{facts} is not what the features stage wrote.", facts)
         if content["data_digest"] != prepared.digest:
@@ -71,6 +74,11 @@ class FeatureSet:
     def digest(self) -> str:
         """Names the features; equal digests mean equal images, network and features."""
         return self.facts["digest"]
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """What features of different data sets must share to mean the same."""
+        return {name: self.facts[name] for name in MADE_BY}
 
     @property
     def network(self) -> Mapping[str, Any]:
@@ -145,28 +153,51 @@ def digest_of(facts: Mapping[str, Any]) -> str:
     return digest({name: facts[name] for name in NAMED_BY})
 
 
-def seen_classes(prepared: PreparedSet, seen: Sequence[str]) -> dict[str, int]:
-    """Split -> how many of its classes are among the class names `seen`."""
-    known = set(seen)
+def seen_classes(prepared: PreparedSet, seen: Collection[str], of: str) -> dict[str, int]:
+    """Split -> how many of its classes are among the class names `seen` of the data set `of`.
+
+    Registered data sets that share no images have no class in common, whatever their classes are called: a 1 is a digit
+    in one and an animal in the other.
+    """
+    known = set() if share_images(prepared.name, of) is False else set(seen)
     return {
         split: sum(prepared.class_names[class_id] in known for class_id in prepared.classes_of(split))
         for split in prepared.split_classes
     }
 
 
-def warning_of(prepared: PreparedSet, label: str, saw: Mapping[str, int]) -> str | None:
-    """What has to be said of a few-shot set to whose test classes the feature network is no stranger, else None.
+def familiar(prepared: PreparedSet, saw: Mapping[str, int], of: str) -> str | None:
+    """What a training on another data set had seen of those classes that a result is about, as words that follow
+    "images of"; None for nothing.
+
+    Args:
+        saw: what `seen_classes` gave.
+        of: the data set of the training.
+    """
+    kind = KINDS[prepared.kind]
+    tested = kind.splits[-1]
+    if saw.get(tested):
+        of_all = f"{saw[tested]} of the {prepared.n_classes(tested)}"
+        if kind.shares_classes:
+            return f"{of_all} classes of {prepared.title}, so this data set is not new to it"
+        return f"{of_all} {tested} classes of {prepared.title}, which a few-shot test takes for unseen"
+    if share_images(prepared.name, of) and not any(saw.values()):
+        return (
+            f"the collection that {prepared.title} is taken from, too; whether they are of its classes cannot be told "
+            "by the names of these"
+        )
+    return None
+
+
+def warning_of(prepared: PreparedSet, label: str, saw: Mapping[str, int], of: str) -> str | None:
+    """What has to be said of a set to which the feature network is no stranger, else None.
 
     Args:
         label: the network in words.
-        saw: what `seen_classes` gave.
+        saw, of: see `familiar`.
     """
-    if prepared.kind != FEW_SHOT or not saw["novel"]:
-        return None
-    return (
-        f"The features come from {label}. It was trained on images of {saw['novel']} of the "
-        f"{prepared.n_classes('novel')} novel classes of {prepared.title}, which a few-shot test takes for unseen."
-    )
+    seen = familiar(prepared, saw, of)
+    return seen and f"The features come from {label}. It was trained on images of {seen}."
 
 
 def _again(what: str, path: PathLike) -> ArtifactError:

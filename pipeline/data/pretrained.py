@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.core.artifacts import PathLike
 from pipeline.core.errors import DataError, DownloadError
+from pipeline.data import share_images
 from pipeline.data.base import Layout, Source
 from pipeline.data.fetching import Found, find
 
@@ -16,8 +17,6 @@ FILE = "resnet18-f37072fd.pth"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 N_CLASSES, N_IMAGES = 1000, 1_281_167
 WORDNET = re.compile(r"n\d{8}")
-# sets of ImageNet's own classes and images whose classes are not called by their WordNet number everywhere
-IMAGENET_SETS = ("imagenet", "imagenet16", "imagenet32")
 
 
 class ResNet18Weights:
@@ -91,4 +90,5 @@ def seen_by_imagenet(dataset: str, names: Collection[str]) -> list[str]:
 
     A class is taken for one of ImageNet's when its set is made of them, or when its name is a WordNet number.
     """
-    return [name for name in names if dataset in IMAGENET_SETS or WORDNET.fullmatch(name)]
+    of_imagenet = share_images(dataset, "imagenet")
+    return [name for name in names if of_imagenet or WORDNET.fullmatch(name)]

@@ -36,8 +36,14 @@ def mean_over(values: Iterable[float | None]) -> dict[str, Any] | None:
     return {"mean": mean, "ci95": finite(half), "n": len(known)}
 
 
-def beats(estimate: Mapping[str, Any] | None) -> bool:
-    """Whether an estimate is above 0 by more than its interval."""
+def beats(estimate: Mapping[str, Any] | None, knows_tasks: bool) -> bool | None:
+    """Whether an estimate is above 0 by more than its interval.
+
+    None for an oracle that gives an architecture the same number on every task: such tasks repeat one another, and an
+    interval over them says nothing of other tasks.
+    """
+    if not knows_tasks:
+        return None
     return bool(estimate and estimate["ci95"] is not None and estimate["mean"] > estimate["ci95"])
 
 
@@ -47,6 +53,7 @@ def judge_predictor(
     known: Iterable[str],
     config: PredictorTraining,
     *,
+    knows_tasks: bool,
     seed: int,
     device: torch.device,
 ) -> dict[str, Any]:
@@ -55,17 +62,19 @@ def judge_predictor(
     Args:
         held_out: triples of novel tasks.
         known: texts of the architectures that were trained on, on other tasks.
+        knows_tasks: whether the oracle that gave the accuracies knows tasks.
 
     Returns:
-        pooled: correlations over all triples, with bootstrap intervals over tasks; of them, `new_architectures`: over
-            those whose architecture was not trained on.
+        pooled: correlations over all triples, with bootstrap intervals over tasks.
+        new_architectures: the same without intervals, and `within_tasks`, over the triples whose architecture was not
+            trained on; all tasks draw from the same architectures, so the other figures count some that were.
         task_means: correlations between a task's mean prediction and its mean accuracy: whether data sets are told
             apart.
         within_tasks: mean over tasks of the correlations inside a task, which is what a search ranks by; a random
             ranking has 0.
         first_choice: accuracy of the architecture predicted best in its task, less the mean of the task: what ranking
             gains over choosing at random.
-        beats_random: whether the last two, Spearman's, are above 0 by more than their intervals.
+        beats_random: whether the last two, Spearman's, are above 0 by more than their intervals; see `beats`.
     """
     images = torch_stream(seed, "held-out drawings")
     predicted = predictions(
@@ -76,8 +85,14 @@ def judge_predictor(
     old = set(known)
     new = np.array([text not in old for text in held_out.genotypes])
     generator = numpy_stream(seed, "held-out bootstrap")
-    inside = [rows for rows in groups if len(rows) >= FEWEST_CELLS]
-    within = {name: mean_over(of(predicted[rows], truth[rows]) for rows in inside) for name, of in CORRELATIONS.items()}
+    inside, inside_new = (
+        [rows for rows in of_tasks if len(rows) >= FEWEST_CELLS]
+        for of_tasks in (groups, [rows[new[rows]] for rows in groups])
+    )
+    within, within_new = (
+        {name: mean_over(of(predicted[rows], truth[rows]) for rows in of_tasks) for name, of in CORRELATIONS.items()}
+        for of_tasks in (inside, inside_new)
+    )
     choice = mean_over(
         float(truth[rows[predicted[rows].argmax()]] - truth[rows].mean()) for rows in groups if len(rows) > 1
     )
@@ -89,6 +104,7 @@ def judge_predictor(
         "new_architectures": {
             "n_triples": int(new.sum()),
             **{name: correlation(of, predicted[new], truth[new]) for name, of in CORRELATIONS.items()},
+            "within_tasks": within_new,
         },
         "task_means": {
             name: correlation(of, *(np.array([side[rows].mean() for rows in groups]) for side in (predicted, truth)))
@@ -96,7 +112,10 @@ def judge_predictor(
         },
         "within_tasks": within,
         "first_choice": choice,
-        "beats_random": {"ranking": beats(within["spearman"]), "first_choice": beats(choice)},
+        "beats_random": {
+            "ranking": beats(within["spearman"], knows_tasks),
+            "first_choice": beats(choice, knows_tasks),
+        },
     }
 
 
@@ -238,13 +257,14 @@ def plan_of(held_out: Examples, texts: Sequence[Sequence[str]], classes: Mapping
 
 
 def compare_with_uniform(
-    plan: Plan, values: Sequence[float | None], uniform: Mapping[int, Sequence[float]]
+    plan: Plan, values: Sequence[float | None], uniform: Mapping[int, Sequence[float]], knows_tasks: bool
 ) -> dict[str, Any]:
     """What the oracle says to proposals, beside its answers to cells drawn uniformly for the same tasks.
 
     Args:
         values: of the plan's pairs; None where there is no number.
         uniform: by number of the task.
+        knows_tasks: whether the oracle knows tasks, on which `beats_uniform` depends; see `beats`.
     """
     own: dict[int, list[float]] = {}
     for (task, _), value in zip(plan.pairs, values, strict=True):
@@ -262,5 +282,5 @@ def compare_with_uniform(
         "generated": mean_over(generated),
         "uniform": mean_over(others),
         "difference": difference,
-        "beats_uniform": beats(difference),
+        "beats_uniform": beats(difference, knows_tasks),
     }

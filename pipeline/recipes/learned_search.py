@@ -5,61 +5,34 @@ section 3.4. Both networks see features of images that a search may read, and no
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.core.errors import ArtifactError, CapabilityError
+from pipeline.core.errors import CapabilityError
 from pipeline.core.progress import say
 from pipeline.core.rng import stream_seed, torch_stream
-from pipeline.core.types import FEW_SHOT
-from pipeline.data.database import Database
 from pipeline.data.features import FeatureSet, draw
 from pipeline.evaluation.cost import Meter
 from pipeline.meta_networks import Normalisation, Predictor
 from pipeline.recipes.equal_budget import CONTROL, run_control
 from pipeline.recipes.genotype_scoring import EVALUATED
-from pipeline.recipes.learned import Learned
+from pipeline.recipes.learned_account import PREDICTION, Given, account_of, amortised, seconds
 from pipeline.recipes.learned_settings import LearnedSearchConfig
 from pipeline.recipes.meta_training import rated
 from pipeline.recipes.proposing import Proposer, encoded
-from pipeline.strategies.indicators import Indicator, Measured, mean
+from pipeline.strategies.indicators import Measured, mean
 from pipeline.strategies.runner import Context, Found, run
 from pipeline.strategies.stability import repeat_column, summarise_genotypes
 
-PREDICTION = Indicator("prediction", higher_is_better=True)
-"""The accuracy that an architecture would have by the predictor, in the unit of the database it learned from."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a learned search needs besides the images."""
-
-    features: FeatureSet
-    generator: Learned
-    predictor: Learned
-    database: Database
-
-    @classmethod
-    def of(cls, context: Context, space: Any) -> "Given":
-        """From the context. Raises ArtifactError for networks and features that do not belong together."""
-        given = context.given
-        own = cls(*(given[name] for name in ("data_features", "cell_generator", "cell_predictor", "accuracy_database")))
-        for network in (own.generator, own.predictor):
-            facts = network.facts
-            if facts["space"] != space.name:
-                raise ArtifactError(
-                    f"The {facts['kind']} knows architectures of {facts['space']}, but the search is about "
-                    f"{space.name}. Set search.metad2a.space and database.space alike."
-                )
-            if facts["size"]["feature_dim"] != own.features.dim or facts["database_digest"] != own.database.digest:
-                raise ArtifactError(
-                    f"The {facts['kind']} was trained on other features or another database than those given. Run the "
-                    f"meta-train-{facts['kind']} stage again."
-                )
-        return own
+UNJUDGED = {
+    "verdict": {},
+    "warning": None,
+    "meaning": "Repeats are new drawings of images under one predictor, so their agreement says how much the images "
+    "matter, not whether the predictor is right: that stands under held_out.",
+}
+"""What the agreement of predictions is, in the place of a verdict on the search."""
 
 
 class Drawings:
@@ -172,7 +145,7 @@ def search_learned(config: LearnedSearchConfig, context: Context) -> list[Found]
     given, journal = Given.of(context, space), context.journal
     predictor = given.predictor.network
     journal.account |= account_of(config, given)
-    journal.ledger["amortised"] = amortised(given)
+    journal.ledger |= {"features": seconds(given.features.facts["cost"]), "amortised": amortised(given)}
     known = given.database.genotypes
     strategy_of = strategies.get("generate_and_rank")
     for seed in config.seeds:
@@ -226,8 +199,9 @@ def search_learned(config: LearnedSearchConfig, context: Context) -> list[Found]
                 context,
                 seed,
             )
-    journal.stability = summarise_genotypes(journal.rows, [PREDICTION], config.n_resamplings)
-    for warning in filter(None, [journal.stability["warning"], *journal.account["warnings"]]):
+    candidates = [row for row in journal.rows if row["event"] == EVALUATED]
+    journal.stability = summarise_genotypes(candidates, [PREDICTION], config.n_resamplings) | UNJUDGED
+    for warning in journal.account["warnings"]:
         say(f"warning: {warning}")
     return [Found(seed, space.from_text(journal.found[seed])) for seed in config.seeds]
 
@@ -250,72 +224,3 @@ def candidates_of(
         "novelty": sum(text not in known for text in texts) / len(texts),
         "images_per_class": {"generator": n_images, "predictor": n_images_rated},
     }
-
-
-def account_of(config: LearnedSearchConfig, given: Given) -> dict[str, Any]:
-    """What a result has to say of what was learned, in JSON's types."""
-    facts = {"generator": given.generator.facts, "predictor": given.predictor.facts}
-    report, first = given.database.report, given.generator.facts
-    held_out = {kind: of["held_out"] or {} for kind, of in facts.items()}
-    return {
-        "source": first["source"],
-        "source_title": first["source_title"],
-        "oracle": first["oracle"],
-        "features_network": dict(given.features.network),
-        "triples": report["statistics"]["counts"]["triples_by_split"],
-        "indicators": {PREDICTION.name: PREDICTION.higher_is_better},
-        "n_resamplings": config.n_resamplings,
-        "best_of": config.best_of,
-        "held_out": {
-            "predictor": {
-                name: held_out["predictor"].get(name) for name in ("within_tasks", "first_choice", "beats_random")
-            },
-            "generator": {name: held_out["generator"].get(name) for name in ("drawn", "generated_vs_uniform")},
-        },
-        "digests": {
-            "features": given.features.digest,
-            "database": given.database.digest,
-            **{kind: of["digest"] for kind, of in facts.items()},
-        },
-        "warnings": list(warnings_of(given)),
-    }
-
-
-def warnings_of(given: Given) -> Iterator[str]:
-    """What has to be said of what was learned: classes seen before, and what it failed at."""
-    if given.features.warning:
-        yield given.features.warning
-    prepared = given.features.prepared
-    if prepared.kind == FEW_SHOT:
-        learned = {name for task in given.database.tasks if task.split != "novel" for name in task.classes}
-        novel = {prepared.class_names[class_id] for class_id in prepared.classes_of("novel")}
-        if seen := novel & learned:
-            yield (
-                f"Meta-training on {given.generator.facts['source_title']} saw images of {len(seen)} of the "
-                f"{len(novel)} novel classes of {prepared.title}, which a few-shot test takes for unseen."
-            )
-    predicted = given.predictor.facts["held_out"]
-    if not predicted:
-        yield "Nobody measured what was learned on held-out tasks: the database has none (database.n_novel_tasks)."
-        return
-    if not predicted["beats_random"]["ranking"]:
-        yield (
-            "On tasks held out from meta-training the predictor ranks architectures no better than chance, as far as "
-            "its interval tells: more or better accuracies in the database may help."
-        )
-    beside = given.generator.facts["held_out"]["generated_vs_uniform"]
-    if beside is not None and not beside["beats_uniform"]:
-        yield (
-            "On tasks held out from meta-training the generator's architectures are no better than uniformly drawn "
-            "ones, as far as the interval tells."
-        )
-
-
-def amortised(given: Given) -> dict[str, dict[str, float]]:
-    """What was spent before any search, once for all data sets: seconds by work."""
-    spent = {
-        "database": given.database.report["cost"],
-        "generator": given.generator.facts["cost"],
-        "predictor": given.predictor.facts["cost"],
-    }
-    return {work: {name: of[name] for name in ("wall_seconds", "device_seconds")} for work, of in spent.items()}

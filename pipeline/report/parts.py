@@ -175,11 +175,13 @@ def stability(block: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """What a result's `search_stability` says, for the template; None for methods that rank nothing.
 
     Gives per indicator its verdict in words and Kendall's tau between repeats, tau between the indicators, the warning
-    (or None), and a figure of tau by round (or None).
+    (or None), and a figure of tau by round (or None). Where nothing is judged the verdict is None, and `meaning` says
+    what the agreement is.
     """
-    if not block or not block.get("verdict"):
+    if not block or not (block.get("verdict") or block.get("meaning")):
         return None
     repeats = block.get("between_repeats") or {}
+    verdicts = block["verdict"] or dict.fromkeys(repeats)
     lines = [
         {
             "name": name.replace("_", " "),
@@ -187,9 +189,10 @@ def stability(block: Mapping[str, Any] | None) -> dict[str, Any] | None:
             "verdict": VERDICTS.get(word, word),
             "tau": _tau(repeats.get(name)),
         }
-        for name, word in block["verdict"].items()
+        for name, word in verdicts.items()
     ]
     return {
+        "meaning": block.get("meaning"),
         "lines": lines,
         "between_indicators": _tau(block.get("between_indicators")),
         "warning": block.get("warning"),
@@ -258,12 +261,21 @@ def _held_out(block: Mapping[str, Any], unit: str) -> list[tuple[str, str, bool 
     within = (block["predictor"]["within_tasks"] or {}).get("spearman")
     if within:
         text = f"Spearman's {_give(within, '.2f')} inside {n_of(within['n'], 'task')} (random ranking: 0)"
-        lines.append(("predictor on held-out tasks", text, block["predictor"]["beats_random"]["ranking"]))
+        verdict = block["predictor"]["beats_random"]["ranking"]
+        lines.append(("predictor on held-out tasks", text + _untested(verdict), verdict))
+    within_new = block["predictor"]["new_architectures"]["within_tasks"]["spearman"] if within else None
+    if within_new:
+        text = f"Spearman's {_give(within_new, '.2f')} inside {n_of(within_new['n'], 'task')}"
+        lines.append(("the same, cells not trained on", text, None))
     beside = block["generator"]["generated_vs_uniform"]
     if beside and beside["difference"]:
-        text = f"{_give(beside['difference'], '+.2f')} ({unit}) against uniform cells"
-        lines.append(("generator on held-out tasks", text, beside["beats_uniform"]))
+        text, verdict = f"{_give(beside['difference'], '+.2f')} ({unit}) against uniform cells", beside["beats_uniform"]
+        lines.append(("generator on held-out tasks", text + _untested(verdict), verdict))
     return lines
+
+
+def _untested(verdict: bool | None) -> str:
+    return "; no test, since all tasks have the same numbers" if verdict is None else ""
 
 
 def _candidates(one: Mapping[str, Any]) -> tuple[str, str, None]:
@@ -301,11 +313,18 @@ def _in_table(block: Mapping[str, Any] | None) -> list[tuple[str, str, bool | No
 
 
 def _spent(cost: Mapping[str, Any]) -> list[tuple[str, str, None]]:
-    """Lines on seconds: of the two networks in this search, and once for all searches."""
+    """Lines on seconds: of the two networks in this search, of describing the images, and once for all searches."""
     own = [("generator", cost.get("generator_seconds")), ("predictor", cost.get("predictor_seconds"))]
     here = ", ".join(f"{name} {duration(seconds)}" for name, seconds in own if seconds is not None)
-    once = ", ".join(f"{name} {duration(one['device_seconds'])}" for name, one in cost.get("amortised", {}).items())
-    pairs = (("device time of this search", here), ("once for all searches", once))
+    once = ", ".join(
+        f"{name.replace('_', ' ')} {duration(one['device_seconds'])}" for name, one in cost.get("amortised", {}).items()
+    )
+    features = duration(cost["features"]["device_seconds"]) if "features" in cost else ""
+    pairs = (
+        ("device time of this search", here),
+        ("features of the data set", features),
+        ("once for all searches", once),
+    )
     return [(name, text, None) for name, text in pairs if text]
 
 

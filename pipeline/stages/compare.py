@@ -349,7 +349,10 @@ def genotype_line(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def learned_of(genotype: Mapping[str, Any]) -> dict[str, Any]:
     """What a result says of the method's learning beforehand, or of what it decoded; nothing for most methods."""
-    return {name: genotype[name] for name in ("learned", "decoded") if name in genotype}
+    found = {name: dict(genotype[name]) for name in ("learned", "decoded") if name in genotype}
+    # of a look-up alone
+    found.get("learned", {}).pop("best_of", None)
+    return found
 
 
 def spent(cost: Mapping[str, Any]) -> dict[str, Any]:

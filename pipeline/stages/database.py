@@ -139,6 +139,7 @@ def report_record(
         "oracle": {
             "name": config.oracle,
             "unit": oracle.unit,
+            "knows_tasks": oracle.knows_tasks,
             **oracle.facts(bench),
             "knobs": frozen.params["oracle"],
         },

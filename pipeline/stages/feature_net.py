@@ -2,7 +2,7 @@
 
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -17,6 +17,7 @@ from pipeline.core.progress import say
 from pipeline.core.tensors import write_tensors
 from pipeline.data import pretrained, transforms
 from pipeline.data.prepared import PreparedSet, require_few_shot
+from pipeline.evaluation.cost import Meter
 from pipeline.evaluation.feature_network import fresh_feature_network, recipe, with_weights
 from pipeline.evaluation.from_scratch import TrainingImages, too_short, train
 from pipeline.evaluation.settings import FeatureNetConfig
@@ -43,7 +44,15 @@ def run(arguments) -> None:
     checkpoint = Checkpoint(
         checkpoint_path("feature_net", frozen.dataset), {"params": frozen.digest, "data": prepared.digest}
     )
-    network, curve, facts = WEIGHTS[config.weights](prepared, config, frozen, checkpoint, arguments.weights)
+    saved, device = checkpoint.load(), choose_device(here.device)
+    meter = Meter(device, saved and saved["cost"])
+
+    def keep(state: dict[str, Any]) -> None:
+        checkpoint.save({"training": state, "cost": meter.so_far()})
+
+    progress = {"resume": saved and saved["training"], "after_epoch": keep}
+    network, curve, facts = WEIGHTS[config.weights](prepared, config, frozen, device, progress, arguments.weights)
+    cost = meter.so_far()
     belongs = {"params_digest": frozen.digest, "data_digest": prepared.digest}
     weights = {name: value.cpu().contiguous() for name, value in network.body.state_dict().items()}
     write_tensors(arguments.weights, weights, {"network": "resnet18", **belongs})
@@ -58,14 +67,22 @@ def run(arguments) -> None:
         "source_title": prepared.title,
         "weights_sha256": sha256(arguments.weights),
         **belongs,
+        "cost": cost,
     }
     artifacts.write_json(arguments.facts, common | facts)
     checkpoint.clear()
     say(f"{facts['label']} -> {arguments.weights}")
 
 
-def own(prepared: PreparedSet, config: FeatureNetConfig, frozen: Frozen, checkpoint: Checkpoint, out: str) -> Made:
-    """Train on the base classes, from where the checkpoint stands."""
+def own(
+    prepared: PreparedSet,
+    config: FeatureNetConfig,
+    frozen: Frozen,
+    device: torch.device,
+    progress: Mapping[str, Any],
+    out: str,
+) -> Made:
+    """Train on the base classes; `progress` says from where (`resume`) and who hears of each epoch (`after_epoch`)."""
     del out
     training = recipe(config)
     images = TrainingImages.of(transforms.resized(prepared, config.image_size), training)
@@ -78,11 +95,10 @@ def own(prepared: PreparedSet, config: FeatureNetConfig, frozen: Frozen, checkpo
         images,
         training,
         seed=frozen.seed,
-        device=choose_device(machine().device),
+        device=device,
         what=f"feature network of {frozen.dataset}: epoch",
         section="features",
-        resume=checkpoint.load(),
-        after_epoch=checkpoint.save,
+        **progress,
     )
     say(f"loss {curve[-1]['loss']:.3f}, training accuracy {100 * curve[-1]['train_accuracy']:.1f} %")
     facts = {
@@ -105,9 +121,16 @@ def own(prepared: PreparedSet, config: FeatureNetConfig, frozen: Frozen, checkpo
     return network, curve, facts
 
 
-def imagenet(prepared: PreparedSet, config: FeatureNetConfig, frozen: Frozen, checkpoint: Checkpoint, out: str) -> Made:
+def imagenet(
+    prepared: PreparedSet,
+    config: FeatureNetConfig,
+    frozen: Frozen,
+    device: torch.device,
+    progress: Mapping[str, Any],
+    out: str,
+) -> Made:
     """Bring torchvision's weights for ImageNet-1k."""
-    del prepared, config, frozen, checkpoint
+    del prepared, config, frozen, device, progress
     waiting = pathlib.Path(out).parent / ".downloads"
     cache = pathlib.Path(torch.hub.get_dir()) / "checkpoints"
     with alone(waiting.with_name(".downloads.lock")):

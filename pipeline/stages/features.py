@@ -1,6 +1,5 @@
 """Describe every image of a prepared set by the feature network: one row of numbers per image."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from pipeline.data import transforms
 from pipeline.data.features import digest_of, seen_classes, warning_of
 from pipeline.data.prepared import PreparedSet
 from pipeline.data.pretrained import seen_by_imagenet
+from pipeline.evaluation.cost import Meter
 from pipeline.evaluation.feature_network import encoder, with_weights
 from pipeline.evaluation.settings import EncodingConfig
 from pipeline.stages.common import Frozen, add_prepared_arguments, data_standing, machine, read_params
@@ -31,13 +31,14 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
-    started = time.perf_counter()
     frozen, here = read_params(arguments.params), machine()
     prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest, verify=True)
     require_own(frozen, prepared, arguments.params)
     config = build(EncodingConfig, frozen.params["features"], "features")
     network_facts = read_network_facts(arguments.network, arguments.network_facts, frozen)
     use_threads(here.threads)
+    device = choose_device(here.device)
+    meter = Meter(device)
     owner = network_facts if config.normalise_by == "network" else {"mean": prepared.mean, "std": prepared.std}
     encoding = encoder(
         with_weights(read_tensors(arguments.network, "feature-net"), arguments.network),
@@ -46,7 +47,7 @@ def run(arguments) -> None:
         owner["mean"],
         owner["std"],
         config.images_per_batch,
-        choose_device(here.device),
+        device,
     )
     n_images = len(prepared.labels)
     with writing_array(arguments.out, (n_images, network_facts["dim"]), np.float32) as array:
@@ -54,9 +55,9 @@ def run(arguments) -> None:
         for start in track(starts, f"features of {frozen.dataset}: batch"):
             rows = np.arange(start, min(start + config.images_per_batch, n_images))
             array[rows] = encoding.of_images(transforms.gather(encoding.prepared, rows)).numpy()
-    facts = facts_of(prepared, encoding.prepared, network_facts, frozen, sha256(arguments.out))
+    facts = facts_of(prepared, encoding.prepared, network_facts, frozen, config, sha256(arguments.out), meter.so_far())
     write_json(arguments.facts, facts)
-    say(f"{n_images} images described in {spoken(time.perf_counter() - started)} by {network_facts['label']}")
+    say(f"{n_images} images described in {spoken(facts['cost']['wall_seconds'])} by {network_facts['label']}")
     if facts["warning"]:
         say(f"{frozen.dataset}: {facts['warning']} Results will say so.")
 
@@ -99,16 +100,20 @@ def facts_of(
     encoded: PreparedSet,
     network: Mapping[str, Any],
     frozen: Frozen,
+    config: EncodingConfig,
     features_sha256: str,
+    cost: Mapping[str, float],
 ) -> dict[str, Any]:
     """Content of the facts file.
 
     Args:
         encoded: the set as the network saw it.
+        cost: of the encoding.
     """
     classes = network["trained_on"]["classes"]
     seen = seen_by_imagenet(prepared.name, prepared.class_names) if classes is None else classes
-    saw = seen_classes(prepared, seen)
+    of = network["trained_on"]["dataset"]
+    saw = seen_classes(prepared, seen, of)
     facts = {
         "schema_version": 1,
         "dataset": frozen.dataset,
@@ -118,15 +123,17 @@ def facts_of(
         "n_images": len(prepared.labels),
         "dim": network["dim"],
         "image_size": encoded.image_size,
+        "normalise_by": config.normalise_by,
         "mean": list(encoded.mean),
         "std": list(encoded.std),
         "network": network,
         "network_sha256": network["weights_sha256"],
         "saw_classes": saw,
-        "warning": warning_of(prepared, network["label"], saw),
+        "warning": warning_of(prepared, network["label"], saw, of),
         "data_digest": prepared.digest,
         "features_sha256": features_sha256,
         "params_digest": frozen.digest,
         **data_standing(prepared.manifest),
+        "cost": dict(cost),
     }
     return facts | {"digest": digest_of(facts)}

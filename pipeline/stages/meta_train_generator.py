@@ -107,7 +107,7 @@ def asked(job: Job, held_out: Examples, texts: list[list[str]], arguments) -> di
         for (task, _), value in zip(others.pairs, put(job, others, oracle, bench, UNIFORM), strict=True):
             if value is not None:
                 uniform.setdefault(task.id, []).append(value)
-    found = compare_with_uniform(plan, answers, uniform)
+    found = compare_with_uniform(plan, answers, uniform, oracle.knows_tasks)
     return {
         "measured": f"by the database's oracle: {job.database.report['oracle']['meaning']}",
         "unit": oracle.unit,

@@ -37,7 +37,15 @@ def run(arguments) -> None:
     held_out = None
     if "novel" in examples:
         known = examples["base"].genotypes
-        held_out = judge_predictor(network, examples["novel"], known, config, seed=job.seed, device=job.device)
+        held_out = judge_predictor(
+            network,
+            examples["novel"],
+            known,
+            config,
+            knows_tasks=job.database.report["oracle"]["knows_tasks"],
+            seed=job.seed,
+            device=job.device,
+        )
     facts = job.write(
         arguments,
         network,

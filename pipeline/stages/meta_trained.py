@@ -42,7 +42,7 @@ INPUTS = {
 }
 NAMED_BY = (
     "kind", "source", "space", "size", "normalisation", "weights_sha256", "data_digest", "features_digest",
-    "database_digest", "params_digest",
+    "features_made_by", "database_digest", "params_digest",
 )  # fmt: skip
 """The facts of which a meta-trained network's digest is made."""
 
@@ -177,7 +177,8 @@ class Job:
                 "steps": trained.n_steps,
                 **{name: value for name, value in trained.curve[trained.best_epoch - 1].items() if name != "seconds"},
             },
-            "oracle": {name: report["oracle"][name] for name in ("name", "unit", "meaning")},
+            "features_made_by": self.features.made_by,
+            "oracle": {name: report["oracle"][name] for name in ("name", "unit", "meaning", "knows_tasks")},
             "features_network": {name: network_facts[name] for name in ("label", "substitute")},
             **facts,
             "weights_sha256": sha256(arguments.weights),
@@ -185,6 +186,7 @@ class Job:
             "database_digest": self.database.digest,
             **belongs,
             "cost": dict(cost),
+            "features_cost": dict(self.features.facts["cost"]),
             "reproducible": self.device.type == "cpu",
             "provenance": {**data_standing(self.prepared.manifest), **provenance.gather(self.device)},
         }

@@ -41,7 +41,7 @@ def combine(taus: Iterable[tuple[float, int]]) -> dict[str, float] | None:
     weights = [1 / variance_of_unrelated(n) for _, n in taus]
     value = sum(weight * one for weight, (one, _) in zip(weights, taus, strict=True)) / sum(weights)
     half = Z95 / math.sqrt(sum(weights))
-    return {"tau": value, "low": value - half, "high": value + half}
+    return {"tau": value, "low": max(-1.0, value - half), "high": min(1.0, value + half)}
 
 
 def repeats_of(

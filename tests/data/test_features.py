@@ -1,11 +1,13 @@
 """Features of a prepared set: whose they are, what a reader may see, random draws."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline import data
 from pipeline.core.artifacts import sha256, write_json
 from pipeline.core.errors import ArtifactError, DataError, UnknownNameError
 from pipeline.core.rng import torch_stream
@@ -28,6 +30,7 @@ def write(folder, prepared, **changes):
         "data_digest": prepared.digest,
         "network_sha256": "1" * 64,
         "image_size": 32,
+        "normalise_by": "dataset",
         "mean": [0.5] * 3,
         "std": [0.2] * 3,
         "dim": DIM,
@@ -35,6 +38,7 @@ def write(folder, prepared, **changes):
         "network": {"label": "a network made up"},
         "saw_classes": {"base": 6, "validation": 0, "novel": 0},
         "warning": None,
+        "cost": {"wall_seconds": 1.0, "device_seconds": 1.0},
         **changes,
     }
     write_json(folder / "f.json", facts | {"digest": digest_of(facts)})
@@ -179,10 +183,53 @@ def test_the_digest_names_images_network_and_features(prepared, tmp_path):
 
 
 def test_classes_that_the_network_had_seen_are_counted_and_novel_ones_told(prepared):
-    assert seen_classes(prepared, ["base0", "base5", "novel2", "elsewhere"]) == {"base": 2, "validation": 0, "novel": 1}
-    warning = warning_of(prepared, "ResNet-9", {"base": 6, "validation": 5, "novel": 1})
+    names = ["base0", "base5", "novel2", "elsewhere"]
+    assert seen_classes(prepared, names, "others") == {"base": 2, "validation": 0, "novel": 1}
+    warning = warning_of(prepared, "ResNet-9", {"base": 6, "validation": 5, "novel": 1}, "others")
     assert "ResNet-9" in warning and "1 of the 5 novel classes of Tiny" in warning
-    assert warning_of(prepared, "ResNet-9", {"base": 6, "validation": 0, "novel": 0}) is None
+    assert warning_of(prepared, "ResNet-9", {"base": 6, "validation": 0, "novel": 0}, "others") is None
+
+
+def classification(prepared, name, class_names):
+    """The set as one of classification whose splits share the classes."""
+    classes = dict.fromkeys(("train", "test"), np.arange(len(class_names)))
+    manifest = {**prepared.manifest, "title": name.upper()}
+    changes = {"name": name, "manifest": manifest, "class_names": class_names, "split_classes": classes}
+    return dataclasses.replace(prepared, kind="classification", **changes)
+
+
+def test_seen_classes_of_a_classification_set_are_told_too(prepared):
+    other = classification(prepared, "cifar100", ["apple", "baby", "bear"])
+    saw = seen_classes(other, ["apple", "bear", "wolf"], "cifarfs")
+    assert saw == {"train": 2, "test": 2}
+    assert "2 of the 3 classes of CIFAR100, so this" in warning_of(other, "ResNet-9", saw, "cifarfs")
+    assert warning_of(other, "ResNet-9", {"train": 0, "test": 0}, "miniimagenet") is None
+
+
+def test_equal_names_in_sets_without_common_images_are_no_common_classes(prepared):
+    digits = classification(prepared, "mnist", ["1", "2"])
+    assert seen_classes(digits, ["1", "2", "3"], "imagenet32") == {"train": 0, "test": 0}
+    assert seen_classes(digits, ["1", "2", "3"], "my_own_folder") == {"train": 2, "test": 2}
+
+
+def test_sets_of_one_collection_are_told_even_where_their_classes_have_other_names(prepared):
+    other = classification(prepared, "imagenet16", ["1", "2"])
+    saw = seen_classes(other, ["n01532829"], "miniimagenet")
+    assert "collection that IMAGENET16 is taken from" in warning_of(other, "ResNet-9", saw, "miniimagenet")
+    assert warning_of(other, "ResNet-9", saw, "cifarfs") is None
+
+
+FAMILIES = [
+    {"cifar100", "cifarfs", "fc100"}, {"miniimagenet", "tieredimagenet", "imagenet", "imagenet16", "imagenet32"},
+    {"mnist", "doublemnist"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("one", data.names())
+def test_data_sets_share_images_with_their_family_alone(one):
+    family = next((of for of in FAMILIES if one in of), {one})
+    assert {other for other in data.names() if data.share_images(one, other)} == family
+    assert data.share_images(one, "my_own_folder") is None
 
 
 @pytest.mark.parametrize(

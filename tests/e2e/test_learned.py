@@ -50,7 +50,8 @@ def test_one_command_makes_database_networks_and_result(project):
     assert result["control"]["method"] == "random201"
     jsonschema.validate(result, json.loads((ROOT / "workflow/schemas/result.schema.json").read_text()))
     assert result["learned"]["source"] == NAME and result["learned"]["candidates"][0]["n"] == 4
-    assert set(result["search_cost"]["amortised"]) == {"database", "generator", "predictor"}
+    assert set(result["search_cost"]["amortised"]) == {"feature_network", "database", "generator", "predictor"}
+    assert result["search_cost"]["features"]["wall_seconds"] > 0 and "best_of" not in result["learned"]
     assert "metad2a" in (project.folder / "results/report.html").read_text()
 
 

@@ -181,7 +181,17 @@ def test_what_was_learned_from_is_told_with_its_cost(found, source):
     assert account["features_network"]["substitute"]
     assert ledger["amortised"]["database"] == {"wall_seconds": 40.0, "device_seconds": 60.0}
     assert ledger["generator_seconds"] > 0 and ledger["predictor_seconds"] > 0
+    assert ledger["features"] == {"wall_seconds": 7.0, "device_seconds": 7.0}
+    assert "cost" not in account["features_network"]
     json.dumps(account), json.dumps(ledger)
+
+
+def test_agreement_of_predictions_is_of_the_candidates_alone_and_no_verdict_on_the_search(found):
+    stability = found[1].stability
+    assert [one["n_candidates"] for one in stability["rounds"]] == [SMALL["n_candidates"]]
+    assert stability["verdict"] == {} and stability["warning"] is None and "under one predictor" in stability["meaning"]
+    agreement = stability["between_repeats"]["prediction"]
+    assert -1 <= agreement["low"] <= agreement["tau"] <= agreement["high"] <= 1
 
 
 def test_a_few_shot_set_whose_novel_classes_were_seen_is_warned_of(source, capsys):
@@ -246,7 +256,8 @@ def test_the_search_stage_takes_what_the_method_needs_and_writes_what_it_says(so
     genotype, cost = read_json(arguments["genotype"]), read_json(arguments["cost"])
     assert genotype["architectures"][0]["genotype"] == spaces.get("nas_bench_201")().to_text(found[0][0].genotype)
     assert genotype["learned"]["source"] == "tiny" and genotype["controls"][0]["n_architectures"] == 12
-    assert set(cost["amortised"]) == {"database", "generator", "predictor"} and cost["network_evaluations"] == 0
+    assert set(cost["amortised"]) == {"feature_network", "database", "generator", "predictor"}
+    assert cost["features"]["wall_seconds"] == 7.0 and cost["network_evaluations"] == 0
 
 
 def test_the_search_stage_refuses_a_missing_file_and_one_without_use(source, tmp_path, monkeypatch):

@@ -161,7 +161,9 @@ def test_a_training_that_diverges_is_an_error_and_its_epoch_is_not_kept():
 def test_a_longer_training_learns_made_up_accuracies_and_a_random_ranking_does_not(examples, space):
     network, _ = trained(examples, space, predictor_epochs=60, patience=60)
     learned, untrained = (
-        judge_predictor(one, examples["novel"], examples["base"].genotypes, config(), seed=0, device=CPU)
+        judge_predictor(
+            one, examples["novel"], examples["base"].genotypes, config(), knows_tasks=True, seed=0, device=CPU
+        )
         for one in (network, fresh("predictor", SIZE, space, 0))
     )
     assert learned["within_tasks"]["spearman"]["mean"] > 0.5
@@ -209,8 +211,44 @@ def test_generated_cells_are_set_against_uniform_ones_of_the_same_task(examples)
     novel = examples["novel"]
     plan = plan_of(novel, [["a", "b"], ["c"], ["d"]], {}, "novel")
     uniform = dict(zip(novel.names, ([1.0, 3.0], [4.0], []), strict=True))
-    found = compare_with_uniform(plan, [4.0, 6.0, 7.0, 9.0], uniform)
+    found = compare_with_uniform(plan, [4.0, 6.0, 7.0, 9.0], uniform, knows_tasks=True)
     assert found["n_tasks"] == 2 and found["n_generated"] == 3
     assert found["generated"]["mean"] == pytest.approx(6.0) and found["uniform"]["mean"] == pytest.approx(3.0)
     assert found["difference"]["mean"] == pytest.approx(3.0) and found["beats_uniform"]
-    assert not compare_with_uniform(plan, [None] * 4, uniform)["beats_uniform"]
+    assert compare_with_uniform(plan, [None] * 4, uniform, knows_tasks=True)["beats_uniform"] is False
+
+
+def test_figures_of_new_architectures_leave_out_those_that_were_trained_on_in_every_task(examples, space):
+    novel, network = examples["novel"], fresh("predictor", SIZE, space, 0)
+
+    def judged(known):
+        return judge_predictor(network, novel, known, config(), knows_tasks=True, seed=0, device=CPU)
+
+    known = [novel.genotypes[int(pair)] for _, pairs in novel.by_task() for pair in pairs[:2]]
+    found = judged(known)["new_architectures"]
+    images = torch_stream(0, "held-out drawings")
+    predicted = predictions(
+        network, novel, lambda task: novel.drawn([task] * config().n_resamplings, config().n_images, images), CPU
+    ).mean(0)
+    wanted = []
+    for _, pairs in novel.by_task():
+        rows = [pair for pair in pairs.tolist() if novel.genotypes[pair] not in known]
+        if len(rows) >= 3:
+            wanted.append(CORRELATIONS["spearman"](predicted[rows], novel.accuracy[rows]))
+    assert len(wanted) > 1 and found["n_triples"] < len(novel)
+    told = found["within_tasks"]["spearman"]
+    assert told["n"] == len(wanted) and told["mean"] == pytest.approx(np.mean(wanted)) and told["ci95"] > 0
+    nothing_new = judged(novel.genotypes)["new_architectures"]
+    assert nothing_new["n_triples"] == 0 and nothing_new["within_tasks"]["spearman"] is None
+    everything_new = judged([])
+    assert everything_new["new_architectures"]["within_tasks"] == everything_new["within_tasks"]
+
+
+def test_tasks_of_an_oracle_that_knows_none_give_no_verdict(examples, space):
+    novel = examples["novel"]
+    network = fresh("predictor", SIZE, space, 0)
+    found = judge_predictor(network, novel, [], config(), knows_tasks=False, seed=0, device=CPU)
+    assert found["beats_random"] == {"ranking": None, "first_choice": None} and found["within_tasks"]["spearman"]
+    plan = plan_of(novel, [["a"], ["b"], ["c"]], {}, "novel")
+    uniform = {number: [1.0] for number in novel.names}
+    assert compare_with_uniform(plan, [4.0, 5.0, 6.0], uniform, knows_tasks=False)["beats_uniform"] is None

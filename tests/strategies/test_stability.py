@@ -90,3 +90,7 @@ def test_more_rounds_narrow_the_interval():
     one, four = combine([(0.1, 50)]), combine([(0.1, 50)] * 4)
     assert four["high"] - four["low"] == pytest.approx((one["high"] - one["low"]) / 2)
     assert combine([]) is None
+
+
+def test_the_interval_of_a_tau_ends_where_taus_do():
+    assert combine([(0.98, 30)])["high"] == 1.0 and combine([(-0.98, 30)])["low"] == -1.0

@@ -3,6 +3,7 @@
 An oracle is a frozen dataclass of knobs with
 
 - `needs_table`: whether it looks into a table of published accuracies;
+- `knows_tasks`: whether an architecture's number depends on the task; where it does not, tasks are no replicates;
 - `unit`: of its numbers, of which more is better;
 - `check(bench)`: refuses, before any work, a bench it cannot use;
 - `facts(bench)`: what a reader of the numbers has to know, in JSON's types;

@@ -34,6 +34,7 @@ class ProxyOracle:
     n_cells: int = knob({"laptop": 3, "gpu": 3, "paper": 15}, "cells of full networks", low=1, high=99)
 
     needs_table: ClassVar[bool] = False
+    knows_tasks: ClassVar[bool] = True
     unit: ClassVar[str] = "the proxy's own"
 
     def check(self, bench: Bench) -> None:

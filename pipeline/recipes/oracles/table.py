@@ -22,6 +22,7 @@ class TableOracle:
     part: str = knob("valid", "images that the accuracies are of; searches are judged by the test part", choices=PARTS)
 
     needs_table: ClassVar[bool] = True
+    knows_tasks: ClassVar[bool] = False
     unit: ClassVar[str] = "per cent"
 
     def check(self, bench: Bench) -> None:
@@ -47,7 +48,11 @@ class TableOracle:
                 f"accuracy on all classes of {dataset} ({self.part}), published in {facts['name']}; the same for every "
                 "task, though a task holds only some of the classes"
             ),
-            "table": {name: facts[name] for name in ("name", "source", "sha256", "official")},
+            "table": {
+                "dataset": dataset,
+                "part": self.part,
+                **{name: facts[name] for name in ("name", "source", "sha256", "official")},
+            },
         }
 
     def __call__(self, question: Question, bench: Bench) -> float:

@@ -61,6 +61,7 @@ class TrainOracle:
     )
 
     needs_table: ClassVar[bool] = False
+    knows_tasks: ClassVar[bool] = True
     unit: ClassVar[str] = "per cent"
 
     def check(self, bench: Bench) -> None:
