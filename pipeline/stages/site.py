@@ -87,7 +87,6 @@ class Site:
         """What Snakemake's `set-threads` says: rule -> processor cores of its jobs."""
         return {rule: self.groups[group].cpus for rule, group in self.group_of.items()}
 
-
     def grouped_rules(self) -> dict[str, str]:
         """What Snakemake's `groups` says: rule -> name of the group of jobs that its jobs are submitted in."""
         return {rule: rule for rule in self.group_components()}
