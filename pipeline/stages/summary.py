@@ -9,6 +9,18 @@ def percent(measured: dict) -> str:
     return f"{100 * measured['mean']:.1f} ± {100 * measured['ci95']:.1f} %"
 
 
+def beside(result: dict) -> str:
+    """What the control is called."""
+    return result["control"]["method"] if result["kind"] == "adapted" else "random architectures"
+
+
+def named(genotype: dict) -> str:
+    """An architecture by what it is for, or else by its seed."""
+    if genotype.get("episodes") is None:
+        return str(genotype["seed"])
+    return f"of {len(genotype['episodes'])} tasks with k_shot {genotype['k_shot']}"
+
+
 def lines(result: dict) -> list[str]:
     """The summary of one result, line by line."""
     protocol, control = result["protocol"], result["control"]
@@ -18,12 +30,10 @@ def lines(result: dict) -> list[str]:
     ]
     for shot, measured in sorted(result["accuracy"].items(), key=lambda item: int(item[0])):
         told.append(
-            f"  {shot}-shot accuracy {percent(measured)}   "
-            f"random architectures {percent(control['accuracy'][shot])}   "
+            f"  {shot}-shot accuracy {percent(measured)}   {beside(result)} {percent(control['accuracy'][shot])}   "
             f"untrained {percent(result['untrained'][shot])}"
         )
-    for genotype in result["genotypes"]:
-        told.append(f"  architecture {genotype['seed']}: {genotype['text']}")
+    told += [f"  architecture {named(genotype)}: {genotype['text']}" for genotype in result["genotypes"]]
     told.append(
         f"  search {spoken(result['search_cost']['wall_seconds'])}, "
         f"training {spoken(result['training_cost']['wall_seconds'])}, "

@@ -1,0 +1,20 @@
+"""What `summary` tells of a finished result."""
+
+import pathlib
+
+from pipeline.core.artifacts import read_json
+from pipeline.stages.summary import lines
+
+FIGURES = pathlib.Path(__file__).resolve().parents[2] / "benchmarks/figures/adapted_laptop"
+
+
+def test_a_control_is_called_by_its_name_and_architectures_of_tasks_by_how_many_they_are_for():
+    told = lines(read_json(FIGURES / "tnas_omniglot.json"))
+    assert "  1-shot accuracy 67.0 ± 1.6 %   randomtnas 66.1 ± 1.4 %   untrained 47.0 ± 1.5 %" in told
+    assert any(line.startswith("  architecture of 116 tasks with k_shot 5: Genotype(") for line in told)
+
+
+def test_a_network_for_all_tasks_is_told_with_its_seed():
+    told = lines(read_json(FIGURES / "maml_omniglot.json"))
+    assert "  architecture 0: conv4_flat" in told
+    assert told[-1].startswith("  images: a mirror's variant of the data")
