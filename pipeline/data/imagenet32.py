@@ -42,7 +42,7 @@ N_STAND_IN = (120, 40, 40)
 class ImageNet32(Dataset):
     """1,000 classes; 1,281,167 images in the published set."""
 
-    collection = "imagenet"
+    collection = "ImageNet"
     title = "ImageNet32"
     licence = LICENCE
     native_size = SIDE

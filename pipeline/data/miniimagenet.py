@@ -67,7 +67,7 @@ CACHE_OF = {
 class MiniImageNet(Dataset):
     """100 classes, 600 images each in the published set."""
 
-    collection = "imagenet"
+    collection = "ImageNet"
     title = "mini-ImageNet"
     licence = LICENCE
     native_size = 84

@@ -43,7 +43,7 @@ class Mnist(Dataset):
     """10 classes of light strokes on a dark ground, enlarged from 28 to 32 pixels a side."""
 
     kind = CLASSIFICATION
-    collection = "mnist"
+    collection = "MNIST"
     title = "MNIST"
     licence = LICENCE
     native_size = 32

@@ -52,7 +52,7 @@ CLASSES = Source(
 class TieredImageNet(Dataset):
     """608 classes, about 1,280 images each."""
 
-    collection = "imagenet"
+    collection = "ImageNet"
     title = "tiered-ImageNet"
     licence = LICENCE
     native_size = 84

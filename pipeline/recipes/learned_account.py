@@ -181,7 +181,7 @@ def amortised(given: Given) -> dict[str, dict[str, float]]:
     own = given.features.digest == given.generator.facts["features_digest"]
     return {
         "feature_network": seconds(given.features.network["cost"]),
-        **({} if own else {"source_features": seconds(given.generator.facts["features_cost"])}),
+        **({} if own else {"source_features": seconds(given.generator.facts["features"]["cost"])}),
         "database": seconds(given.database.report["cost"]),
         "generator": seconds(given.generator.facts["cost"]),
         "predictor": seconds(given.predictor.facts["cost"]),

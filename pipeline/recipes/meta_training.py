@@ -147,7 +147,7 @@ def fit(
         losses: terms of the loss, each summed over the batch, from the batch's pairs (b,), a generator of drawings and
             one of latent noise; their sum is minimised.
         validate: figures of an epoch: `validation_loss`, `worth` (the epoch with the highest is the best; None is less
-            than any number), and what else the curve shall show.
+            than any number; the curve's `chosen_by`), and what else the curve shall show.
         seed: names the streams.
         what: name of the work in progress lines.
         resume: a state that `after_epoch` was given; training goes on after its epoch.
@@ -188,6 +188,7 @@ def fit(
                 "loss": loss,
                 **terms,
                 **figures,
+                "chosen_by": worth,
                 "best_epoch": best["epoch"],
                 "seconds": time.perf_counter() - started,
             }

@@ -186,7 +186,7 @@ class Job:
             "database_digest": self.database.digest,
             **belongs,
             "cost": dict(cost),
-            "features_cost": dict(self.features.facts["cost"]),
+            "features": {"cost": dict(self.features.facts["cost"])},
             "reproducible": self.device.type == "cpu",
             "provenance": {**data_standing(self.prepared.manifest), **provenance.gather(self.device)},
         }

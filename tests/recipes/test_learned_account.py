@@ -38,7 +38,7 @@ def given_of(source, oracle=None, dataset="tiny", predictor=None, drawn=SURE):
     prepared = dataclasses.replace(features.prepared, name=dataset)
     common = {
         "source_title": "Tiny", "space": "nas_bench_201", "features_made_by": features.made_by,
-        "features_digest": features.digest, "database_digest": database.digest, "features_cost": cost_of(7.0),
+        "features_digest": features.digest, "database_digest": database.digest, "features": {"cost": cost_of(7.0)},
     }  # fmt: skip
     beside = {"difference": drawn, "beats_uniform": drawn is SURE, "unit": "per cent"}
     learned = [
