@@ -2,7 +2,8 @@
 
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -28,6 +29,25 @@ CURVE = ("epoch", "learning_rate", "loss", "train_accuracy", "seconds")
 Made = tuple[ResNet18, list[dict[str, float]], dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a network is made from.
+
+    Attributes:
+        folder: where its files will lie.
+        resume: the state of a training that was broken off, or None.
+        after_epoch: is given the state after each epoch.
+    """
+
+    prepared: PreparedSet
+    config: FeatureNetConfig
+    frozen: Frozen
+    device: torch.device
+    folder: pathlib.Path
+    resume: dict[str, Any] | None
+    after_epoch: Callable[[dict[str, Any]], None]
+
+
 def add_arguments(parser) -> None:
     add_prepared_arguments(parser)
     parser.add_argument("--params", required=True, metavar="FILE", help="frozen parameters of the source's network")
@@ -50,8 +70,8 @@ def run(arguments) -> None:
     def keep(state: dict[str, Any]) -> None:
         checkpoint.save({"training": state, "cost": meter.so_far()})
 
-    progress = {"resume": saved and saved["training"], "after_epoch": keep}
-    network, curve, facts = WEIGHTS[config.weights](prepared, config, frozen, device, progress, arguments.weights)
+    folder, resume = pathlib.Path(arguments.weights).parent, saved and saved["training"]
+    network, curve, facts = WEIGHTS[config.weights](Asked(prepared, config, frozen, device, folder, resume, keep))
     cost = meter.so_far()
     belongs = {"params_digest": frozen.digest, "data_digest": prepared.digest}
     weights = {name: value.cpu().contiguous() for name, value in network.body.state_dict().items()}
@@ -74,16 +94,9 @@ def run(arguments) -> None:
     say(f"{facts['label']} -> {arguments.weights}")
 
 
-def own(
-    prepared: PreparedSet,
-    config: FeatureNetConfig,
-    frozen: Frozen,
-    device: torch.device,
-    progress: Mapping[str, Any],
-    out: str,
-) -> Made:
-    """Train on the base classes; `progress` says from where (`resume`) and who hears of each epoch (`after_epoch`)."""
-    del out
+def own(asked: Asked) -> Made:
+    """Train on the base classes."""
+    prepared, config, frozen = asked.prepared, asked.config, asked.frozen
     training = recipe(config)
     images = TrainingImages.of(transforms.resized(prepared, config.image_size), training)
     if warning := too_short(len(images.rows), training, "features"):
@@ -95,10 +108,11 @@ def own(
         images,
         training,
         seed=frozen.seed,
-        device=device,
+        device=asked.device,
         what=f"feature network of {frozen.dataset}: epoch",
         section="features",
-        **progress,
+        resume=asked.resume,
+        after_epoch=asked.after_epoch,
     )
     say(f"loss {curve[-1]['loss']:.3f}, training accuracy {100 * curve[-1]['train_accuracy']:.1f} %")
     facts = {
@@ -121,17 +135,9 @@ def own(
     return network, curve, facts
 
 
-def imagenet(
-    prepared: PreparedSet,
-    config: FeatureNetConfig,
-    frozen: Frozen,
-    device: torch.device,
-    progress: Mapping[str, Any],
-    out: str,
-) -> Made:
+def imagenet(asked: Asked) -> Made:
     """Bring torchvision's weights for ImageNet-1k."""
-    del prepared, config, frozen, device, progress
-    waiting = pathlib.Path(out).parent / ".downloads"
+    waiting = asked.folder / ".downloads"
     cache = pathlib.Path(torch.hub.get_dir()) / "checkpoints"
     with alone(waiting.with_name(".downloads.lock")):
         found = pretrained.find_resnet18(waiting, mirror=machine().mirror, cache=cache)
@@ -156,4 +162,4 @@ def imagenet(
     return network, [], facts
 
 
-WEIGHTS: dict[str, Callable[..., Made]] = {"own": own, "imagenet": imagenet}
+WEIGHTS: dict[str, Callable[[Asked], Made]] = {"own": own, "imagenet": imagenet}

@@ -224,7 +224,7 @@ def lines(
     told += [
         "",
         f"{len(jobs)} jobs, {total / 3600:.2f} core-hours",
-        f"{len(on_gpus)} of them ask a cluster for a GPU: {hours_on_gpus:.2f} hours, GPU-hours with costs of a GPU",
+        f"{len(on_gpus)} of them ask a cluster for a GPU: {hours_on_gpus:.2f} hours of what the costs were measured on",
         f"critical path {spoken(longest)}: " + " > ".join(path),
         f"on {n_nodes} node{'s' * (n_nodes > 1)}, one job at a time on each: {spoken(end(known, after, n_nodes))}",
     ]

@@ -5,7 +5,9 @@ import copy
 import pytest
 
 from pipeline.core.artifacts import read_json, write_json
+from pipeline.core.errors import ArtifactError
 from pipeline.report import parts
+from pipeline.report.schema import check_result
 from pipeline.stages import report
 from tests.made_results import CONTROL, FOUND, compared, run_stage, stability, write_inputs
 
@@ -24,9 +26,13 @@ LEARNED = {
         "predictor": {
             "within_tasks": {"spearman": estimate(0.5)},
             "new_architectures": {"within_tasks": {"spearman": estimate(0.375, 3)}},
+            "first_choice": estimate(0.25),
             "beats_random": {"ranking": True, "first_choice": False},
         },
-        "generator": {"generated_vs_uniform": {"difference": estimate(0.07), "beats_uniform": False}},
+        "generator": {
+            "drawn": None,
+            "generated_vs_uniform": {"difference": estimate(0.07), "beats_uniform": False},
+        },
     },
     "candidates": [],
     "digests": {},
@@ -97,3 +103,11 @@ def test_the_page_shows_what_was_learned_and_the_agreement_of_predictions_withou
     assert "Be careful." in page and "cells not trained on" in page
     assert "Drawn again under one predictor." in page and "τ = 0.62 (0.31 to 0.93)" in page
     assert not any(f">{words}</dd>" in page for words in parts.VERDICTS.values())
+
+
+@pytest.mark.parametrize("network, figure", [("predictor", "new_architectures"), ("generator", "drawn")])
+def test_a_result_from_before_a_figure_was_measured_is_refused_by_its_place(stood_beside, network, figure):
+    result, _ = stood_beside
+    del result["learned"]["held_out"][network][figure]
+    with pytest.raises(ArtifactError, match=f"(?s)held_out.*{figure}"):
+        check_result(result, "results/mine.json")

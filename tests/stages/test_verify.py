@@ -190,12 +190,19 @@ def test_files_that_are_gone_are_named_with_the_commands_that_make_them(tested, 
     assert "python -m pipeline freeze" in words
 
 
-def test_a_looked_up_result_is_recomputed_from_its_table(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def looked_up(tmp_path, monkeypatch) -> tuple[pathlib.Path, dict]:
+    """A looked-up result in a folder of its own, and the files that it was made of."""
     monkeypatch.chdir(tmp_path)
     paths = write_lookup(pathlib.Path("files"))
     made_results.frozen("look_up", "tegnas_evo_cifar10")
     path = pathlib.Path("results/tegnas_evo_cifar10.json")
     run("look_up", **paths | {"out": path, "params": "build/params/look_up_tegnas_evo_cifar10.json"})
+    return path, paths
+
+
+def test_a_looked_up_result_is_recomputed_from_its_table(looked_up, capsys):
+    path, paths = looked_up
     assert said(capsys, 0, path) == f"{path}: identical (70.00 %)\n"
     result = json.loads(path.read_text())
     write_json(path, result | {"rank": {"mean": 1.0, "per_seed": [1]}})
@@ -205,12 +212,8 @@ def test_a_looked_up_result_is_recomputed_from_its_table(tmp_path, monkeypatch, 
     assert f"different: provenance.files[{table}]" in said(capsys, 1, path)
 
 
-def test_a_looked_up_result_gets_no_tolerance_from_other_versions(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    paths = write_lookup(pathlib.Path("files"))
-    made_results.frozen("look_up", "tegnas_evo_cifar10")
-    path = pathlib.Path("results/tegnas_evo_cifar10.json")
-    run("look_up", **paths | {"out": path, "params": "build/params/look_up_tegnas_evo_cifar10.json"})
+def test_a_looked_up_result_gets_no_tolerance_from_other_versions(looked_up, capsys):
+    path, _ = looked_up
     edited(path, "provenance.versions.torch", "1.0")
     assert "identical" in said(capsys, 0, path)
     edited(path, "accuracy.mean", 0.701)
