@@ -9,7 +9,7 @@ def percent(measured: dict) -> str:
     return f"{100 * measured['mean']:.1f} ± {100 * measured['ci95']:.1f} %"
 
 
-def beside(result: dict) -> str:
+def control_name(result: dict) -> str:
     """What the control is called."""
     return result["control"]["method"] if result["kind"] == "adapted" else "random architectures"
 
@@ -30,7 +30,7 @@ def lines(result: dict) -> list[str]:
     ]
     for shot, measured in sorted(result["accuracy"].items(), key=lambda item: int(item[0])):
         told.append(
-            f"  {shot}-shot accuracy {percent(measured)}   {beside(result)} {percent(control['accuracy'][shot])}   "
+            f"  {shot}-shot accuracy {percent(measured)}   {control_name(result)} {percent(control['accuracy'][shot])}   "
             f"untrained {percent(result['untrained'][shot])}"
         )
     told += [f"  architecture {named(genotype)}: {genotype['text']}" for genotype in result["genotypes"]]

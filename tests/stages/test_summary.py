@@ -2,6 +2,7 @@
 
 import pathlib
 
+from pipeline.__main__ import main
 from pipeline.core.artifacts import read_json
 from pipeline.stages.summary import lines
 
@@ -18,3 +19,10 @@ def test_a_network_for_all_tasks_is_told_with_its_seed():
     told = lines(read_json(FIGURES / "maml_omniglot.json"))
     assert "  architecture 0: conv4_flat" in told
     assert told[-1].startswith("  images: a mirror's variant of the data")
+
+
+def test_the_command_prints_the_lines_of_each_result(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    paths = [str(FIGURES / f"{method}_omniglot.json") for method in ("maml", "metalstm")]
+    assert main(["summary", *paths]) == 0
+    assert capsys.readouterr().out.splitlines() == [line for path in paths for line in lines(read_json(path))]
