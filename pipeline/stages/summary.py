@@ -30,7 +30,8 @@ def lines(result: dict) -> list[str]:
     ]
     for shot, measured in sorted(result["accuracy"].items(), key=lambda item: int(item[0])):
         told.append(
-            f"  {shot}-shot accuracy {percent(measured)}   {control_name(result)} {percent(control['accuracy'][shot])}   "
+            f"  {shot}-shot accuracy {percent(measured)}   "
+            f"{control_name(result)} {percent(control['accuracy'][shot])}   "
             f"untrained {percent(result['untrained'][shot])}"
         )
     told += [f"  architecture {named(genotype)}: {genotype['text']}" for genotype in result["genotypes"]]
