@@ -11,7 +11,7 @@ def percent(measured: dict) -> str:
 
 def control_name(result: dict) -> str:
     """What the control is called."""
-    return result["control"]["method"] if result["kind"] == "adapted" else "random architectures"
+    return result["control"]["method"] if result.get("kind") == "adapted" else "random architectures"
 
 
 def named(genotype: dict) -> str:

@@ -5,6 +5,7 @@ import pathlib
 from pipeline.__main__ import main
 from pipeline.core.artifacts import read_json
 from pipeline.stages.summary import lines
+from tests.made_results import CONTROL, FOUND, compared, write_inputs
 
 FIGURES = pathlib.Path(__file__).resolve().parents[2] / "benchmarks/figures/adapted_laptop"
 
@@ -19,6 +20,14 @@ def test_a_network_for_all_tasks_is_told_with_its_seed():
     told = lines(read_json(FIGURES / "maml_omniglot.json"))
     assert "  architecture 0: conv4_flat" in told
     assert told[-1].startswith("  images: a mirror's variant of the data")
+
+
+def test_the_control_of_a_search_is_called_random_architectures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_inputs(tmp_path, "random", CONTROL)
+    write_inputs(tmp_path, "metantk", FOUND)
+    told = lines(compared("metantk"))
+    assert "random architectures" in told[1] and "untrained" in told[1]
 
 
 def test_the_command_prints_the_lines_of_each_result(tmp_path, monkeypatch, capsys):
