@@ -88,7 +88,11 @@ def main(argv: list[str]) -> int:
         )
         module.add_arguments(parser)
         arguments = parser.parse_args(argv[1:])
+        from pipeline.stages import submitting
+
         with listening():
+            if submitting.is_wanted(name):
+                return submitting.submit(name, argv, arguments)
             return run(module, arguments)
     except Stopped:
         say("stopped by SIGTERM: what was finished is kept, and the same command goes on from there")

@@ -1,12 +1,14 @@
 """The one place that chooses a device and the number of threads."""
 
 import os
+import re
 import sys
 
 from pipeline.core.errors import DeviceError
 
 ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files of the drivers of NVIDIA and AMD, and of either in Windows' Linux."""
+ALLOWED = re.compile("auto|cpu|mps|cuda(:[0-9]{1,4})?")
 
 
 def n_cores() -> int:
@@ -29,7 +31,7 @@ def choose_device(name: str = "auto"):
     import torch
 
     kind, _, index = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdigit()):
+    if not ALLOWED.fullmatch(name):
         raise DeviceError(f"Unknown device '{name}'. Allowed: auto, cpu, cuda, cuda:N, mps (compute.device).")
     if kind == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

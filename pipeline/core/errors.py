@@ -71,3 +71,7 @@ class GenotypeError(PipelineError):
 
 class TrainingError(PipelineError):
     """A training that has diverged or cannot start; its weights are never used."""
+
+
+class JobError(PipelineError):
+    """A stage that was submitted to a cluster and failed there in every try."""

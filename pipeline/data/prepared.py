@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.artifacts import PathLike, csv_rows, open_array, read_json, sha256
-from pipeline.core.errors import ArtifactError, DataError, UnknownNameError
+from pipeline.core.errors import ArtifactError, DataError, UnknownNameError, shown
 from pipeline.core.types import CLASSIFICATION, FEW_SHOT, KINDS
 
 INDEX_COLUMNS = ("image", "class", "split", "source", "sha256", "fold")
+FOLD = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,8 +225,8 @@ def _check_rows(rows: Sequence[Mapping[str, str]], facts: Mapping[str, Any]) -> 
         if row["image"] != str(line - 2) or place is None or place < last:
             raise ValueError(f"row {line} is not of an image of its place, split and class")
         last = place
-        if not row["fold"].isascii() or not row["fold"].isdigit():
-            raise ValueError(f"row {line} has the fold {row['fold']!r}")
+        if not FOLD.fullmatch(row["fold"]):
+            raise ValueError(f"row {line} has the fold {shown(row['fold'])}")
 
 
 def require_images(

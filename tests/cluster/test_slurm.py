@@ -29,9 +29,12 @@ SITE = {
         "gpu": {"partition": "gpu", "gpus": 1, "gpu_model": "toy", "mem_mb": 600, "max_mem_mb": 1000, "minutes": 20},
     }
 }
-# less to search in, so that most of the time is the cluster's; more epochs, so that a training can be caught half-way
+# little to search in: most of the time is the cluster's; but search and training can be caught half-way
 SMALL_SPACE = {"space": "nas_bench_201"}
-QUICK_SEARCH = {**SMALL["search"]["metantk"], **SMALL_SPACE, "image_size": 8, "n_region_samples": 20, "prune_number": 2}
+QUICK_SEARCH = {
+    **SMALL["search"]["metantk"], **SMALL_SPACE,
+    "image_size": 8, "n_region_samples": 20, "prune_number": 1, "repeat": 2,
+}  # fmt: skip
 PARAMS = {
     **SMALL,
     "search": {"metantk": QUICK_SEARCH, "random": {**SMALL_SPACE, "n_architectures": 1}},
@@ -131,7 +134,10 @@ class Run:
     def preempt(self, job: str) -> None:
         """As the scheduler does where a partition of higher priority needs the node."""
         rule, method = job.split("_")
-        submitted = [one for one in self.cluster.jobs_of(rule) if one["Comment"].endswith(f"{method}_doublemnist")]
+        submitted = [
+            one for one in self.cluster.jobs()
+            if one["Comment"] in (f"rule_{rule}_wildcards_{method}_doublemnist", f"dvc_{job}_doublemnist")
+        ]  # fmt: skip
         assert submitted[-1]["JobState"] == "RUNNING"
         ask("scontrol", "requeue", submitted[-1]["JobId"])
 
@@ -272,6 +278,35 @@ def test_after_a_run_through_the_profile_dvc_has_nothing_to_do(disturbed):
     assert project.dvc_repro() == []
 
 
+def test_dvc_repro_submits_its_stages_with_the_same_table_and_tries(disturbed):
+    """A training is pre-empted and one is killed; Snakemake then has nothing to do."""
+    project, cluster = disturbed.project, disturbed.cluster
+    project.edit({"train": {"epochs": 5}})
+    project.environment["FEWSHOT_NAS_SUBMIT"] = "slurm"
+    before = len(cluster.jobs())
+    try:
+        disturbed.begun = time.time()
+        disturbed.running = project.start("dvc", "repro")
+        disturbed.when_saved(train_metantk=disturbed.preempt, train_random=disturbed.kill)
+        disturbed.finish()
+    finally:
+        del project.environment["FEWSHOT_NAS_SUBMIT"]
+    jobs = {name: [] for name in ("train_metantk", "train_random", "evaluate_metantk", "evaluate_random")}
+    for job in cluster.jobs()[before:]:
+        jobs[job["Comment"].removeprefix("dvc_").removesuffix("_doublemnist")].append(job)
+    failed, again = jobs.pop("train_random")
+    assert (failed["JobState"], failed["MinMemoryNode"], failed["TimeLimit"]) == ("FAILED", "600M", "00:20:00")
+    assert (again["JobState"], again["MinMemoryNode"], again["TimeLimit"]) == ("COMPLETED", "1000M", "00:40:00")
+    assert {name: [job["Restarts"] for job in of] for name, of in jobs.items()} == {
+        "train_metantk": ["1"], "evaluate_metantk": ["0"], "evaluate_random": ["0"],
+    }  # fmt: skip
+    for job in (failed, again, *(job for of in jobs.values() for job in of)):
+        assert (job["Partition"], job["TresPerJob"], job["CPUs/Task"]) == ("gpu", "gres:gpu:toy:1", "1")
+    assert "going on from" in (project.folder / "logs/train_random_doublemnist.log").read_text()
+    assert project.snakemake("-n") == []
+    assert "up to date" in project.run("dvc", "status")
+
+
 def test_the_rules_that_the_table_must_hold_are_those_that_snakemake_knows(quiet):
     printed = quiet.run("snakemake", "--list-rules", "--quiet")
     known = set(re.findall(r"^\w+$", printed, re.MULTILINE))
@@ -306,4 +341,4 @@ def test_how_many_jobs_the_cluster_ran(disturbed, capsys):
     with capsys.disabled():
         print(f"\n{len(jobs)} SLURM jobs ran, {len(requeued)} of them were requeued")
     assert disturbed.cluster.active() == []
-    assert len(requeued) == 2
+    assert len(requeued) == 3

@@ -18,7 +18,7 @@ def test_cuda_asked_for_and_absent_is_told_with_the_way_out():
         choose_device("cuda")
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "cpu2"])
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "cpu2", "cuda:²", "cuda:" + "9" * 5000, "auto:1"])
 def test_an_unknown_device_is_told_with_the_known_ones(name):
     with pytest.raises(DeviceError, match="Allowed: auto, cpu, cuda"):
         choose_device(name)

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from pipeline.core.artifacts import read_json, sha256, write_json
 from pipeline.core.errors import ArtifactError, DataError, UnknownNameError
 from pipeline.data.prepared import PreparedSet, require_images
 from tests.data.tiny_sources import made_folder, outputs
@@ -71,6 +72,16 @@ def test_a_changed_index_is_always_noticed(files):
     text = files["index"].read_text()
     files["index"].write_text(text.replace(",novel,", ",base,", 1))
     with pytest.raises(ArtifactError, match="not the file that"):
+        PreparedSet.open(**files)
+
+
+@pytest.mark.parametrize("fold", ["", "-1", "x", "²", "9" * 5000])
+def test_a_fold_that_is_no_number_is_refused_whatever_the_manifest_says(files, fold):
+    text = files["index"].read_text()
+    end = text.index("\n", text.index("\n") + 1)
+    files["index"].write_text(text[: text.rindex(",", 0, end) + 1] + fold + text[end:])
+    write_json(files["manifest"], read_json(files["manifest"]) | {"index_sha256": sha256(files["index"])})
+    with pytest.raises(ArtifactError, match="row 2 has the fold"):
         PreparedSet.open(**files)
 
 

@@ -103,17 +103,22 @@ def test_deleted_outputs_come_back_by_checkout_and_nothing_reruns(finished):
     assert finished.dvc_repro() == []
 
 
-def test_a_clone_pulls_from_the_remote_and_reruns_nothing(finished, tmp_path):
+def test_a_clone_pulls_from_the_remote_after_a_wipe_and_reruns_nothing(finished, tmp_path):
     finished.run("dvc", "remote", "add", "-f", "-d", "store", str(tmp_path / "store"))
     finished.save("a remote")
     finished.run("dvc", "push")
+    for name in (".dvc/cache", "models", "search", "data/prepared", "data/episodes", "results"):
+        shutil.rmtree(finished.folder / name)
     subprocess.run(["git", "clone", "-q", str(finished.folder), str(tmp_path / "clone")], check=True)
     clone = Project(tmp_path / "clone")
     assert not (clone.folder / "results").exists() and not (clone.folder / ".dvc/cache").exists()
-    clone.run("dvc", "pull")
-    assert "up to date" in clone.run("dvc", "status")
-    assert "Nothing to be done" in clone.run("snakemake", "-n", "--cores", "2")
-    assert clone.dvc_repro() == []
+    for project in (clone, finished):
+        project.run("dvc", "pull")
+        assert "up to date" in project.run("dvc", "status")
+        assert "Nothing to be done" in project.run("snakemake", "-n", "--cores", "2")
+        assert project.dvc_repro() == []
+    said = clone.run("python", "-m", "pipeline", "verify", "results/metantk_doublemnist.json")
+    assert "identical" in said.splitlines()[-1], said
     # the trap of a clone: a changed key must still rerun
     clone.edit({"evaluate": {"n_resamples": 23}})
     assert clone.snakemake("-n") == sorted([*of_method("evaluate", "compare"), "report"])

@@ -31,7 +31,9 @@ difference of two numbers at one place, relative to the largest number of that t
 {rows}
 
 On {processor}, torch {torch}, Python {python}. What depends on the number of threads does so because sums over
-a batch are then made in another order; where it matters, repeat a run with the same `compute.threads`. On an
+a batch are then made in another order. A training carries such a difference on from step to step: its weights are then
+others altogether, and as good; "other text" are digests of such weights. Where it matters, repeat a run with the same
+`compute.threads`. On an
 accelerator no stage promises to repeat to the bit, and its artifacts say `reproducible: false`. That a stage which was
 killed and resumed ends with the same bytes is tested by `make hardening` (`tests/faults`).
 """
