@@ -1,6 +1,8 @@
 PYTHON ?= python3
 CORES  ?= $(shell nproc 2>/dev/null || echo 2)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# every job is a process of its own, which would compile all that it imports
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test hardening lint bench
 

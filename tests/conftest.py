@@ -3,6 +3,8 @@
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"
+# tests start processes by the hundred, each of which would compile all that it imports
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import torch
 

@@ -5,6 +5,7 @@ import json
 import jsonschema
 import pytest
 
+from tests.data.tiny_sources import folder_files, write
 from tests.e2e.project import ROOT, SMALL, Project, described_jobs
 
 pytestmark = pytest.mark.e2e
@@ -74,3 +75,16 @@ def test_a_key_of_the_generator_trains_no_predictor_and_builds_no_database(proje
     assert project.snakemake("-n") == wanted
     assert project.dvc_repro() == wanted
     assert project.snakemake("-n") == []
+
+
+@pytest.mark.slow
+def test_a_folder_of_the_users_own_images_gets_an_architecture_that_is_trained_and_tested(project, tmp_path):
+    for file, content in folder_files(n_classes=3, per_class=25).items():
+        write(tmp_path / "birds" / file, content)
+    project.edit({"data": {"folders": {"birds": {"path": str(tmp_path / "birds"), "kind": "classification"}}}})
+    made = project.snakemake("results/metad2a_birds.json")
+    assert not {*BEFOREHAND, *LEARNING} & set(made)
+    result = project.json("results/metad2a_birds.json")
+    jsonschema.validate(result, json.loads((ROOT / "workflow/schemas/classifier.schema.json").read_text()))
+    assert result["learned"]["source"] == NAME and result["control"]["method"] == "random201"
+    assert result["protocol"]["n_classes"] == 3
