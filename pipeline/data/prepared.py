@@ -7,9 +7,9 @@ is its place in that order; in a classification set the splits have the same cla
 
 from __future__ import annotations
 
-import math
 import pathlib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -195,7 +195,7 @@ def _check_manifest(facts: Any, path: PathLike) -> None:
 
 def _per_channel(values: Any) -> bool:
     numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
-    return numbers and len(values) == 3 and all(math.isfinite(value) for value in values)
+    return numbers and len(values) == 3 and all(abs(value) <= sys.float_info.max for value in values)
 
 
 def _read_index(path: PathLike, manifest: PathLike, facts: dict[str, Any]) -> list[dict[str, str]]:

@@ -75,6 +75,14 @@ def test_a_changed_index_is_always_noticed(files):
         PreparedSet.open(**files)
 
 
+@pytest.mark.parametrize("mean", ["0.1", [0.1, 0.2], [0.1, 0.2, "x"], [0.1, 0.2, 10**400], [0.1, 0.2, float("nan")]])
+def test_a_manifest_whose_mean_is_no_three_numbers_is_refused(files, mean):
+    facts = json.loads(files["manifest"].read_text())
+    files["manifest"].write_text(json.dumps(facts | {"mean": mean}))
+    with pytest.raises(ArtifactError, match="no manifest of a prepared set|NaN"):
+        PreparedSet.open(**files)
+
+
 @pytest.mark.parametrize("fold", ["", "-1", "x", "²", "9" * 5000])
 def test_a_fold_that_is_no_number_is_refused_whatever_the_manifest_says(files, fold):
     text = files["index"].read_text()
