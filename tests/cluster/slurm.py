@@ -20,6 +20,8 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 # srun looks here when it is started without SLURM's variables, as Snakemake's job steps are
 SYSTEM = pathlib.Path("/etc/slurm")
 POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
+# where the daemons lie, which not every PATH names
+SEARCHED = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 OWNER = "owner.pid"
 
 SLURM_CONF = """\
@@ -121,7 +123,9 @@ class Cluster:
             link.symlink_to(target)
 
     def _daemon(self, *command: str) -> None:
-        done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        at = shutil.which(command[0], path=SEARCHED)
+        assert at, f"the packages are installed, but {command[0]} is not in {SEARCHED}"
+        done = subprocess.run((at, *command[1:]), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}\n{self.logs()}"
 
     def logs(self) -> str:
@@ -209,7 +213,7 @@ def free_ports(count: int) -> list[int]:
 
 def install() -> None:
     """Install SLURM where it is missing; skips the test, with the reason, where that is impossible."""
-    if all(map(shutil.which, DAEMONS)):
+    if all(shutil.which(name, path=SEARCHED) for name in DAEMONS):
         return
     if not shutil.which("apt-get"):
         pytest.skip("SLURM is not installed, and there is no apt-get to install it")
