@@ -207,6 +207,8 @@ def read_json(path: PathLike) -> Any:
         return json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. Run the stage that makes it (see `snakemake -n {path}`).") from None
+    except IsADirectoryError:
+        raise ArtifactError(f"{path} is a folder. Name a JSON file.") from None
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged ({error}). Delete it and run the stage that makes it again.") from None
 

@@ -27,6 +27,7 @@ from pipeline.stages.site import site
 
 COSTS = pathlib.Path("benchmarks/figures/costs_cpu.json")
 COMMAND = re.compile(r"^Shell command: python -m pipeline (.*?)(?: 2>&1 \| tee .*)?$", re.MULTILINE)
+SETTING = re.compile(r"\w+=")
 FROM_OTHERS = "Input files updated by another job: "
 # images to train on and others, by class and data set, and the side, of data sets that are not prepared yet
 # (docs/datasets/README.md)
@@ -90,14 +91,24 @@ def planned(printed: str) -> dict[str, Planned]:
 
 
 def plan(targets: Iterable[str], settings: Iterable[str]) -> dict[str, Planned]:
-    """What Snakemake would do for the targets; of the grid without any. Raises PipelineError with what it says.
+    """What Snakemake would do for the targets; of the grid without any.
 
     Args:
         settings: KEY=VALUE, laid over params.yaml as by Snakemake's --config.
+
+    Raises PipelineError with what Snakemake says, ConfigError for what it would take for an option.
     """
+    targets, settings = list(targets), list(settings)
+    for text in settings:
+        if not SETTING.match(text):
+            raise ConfigError(f"--config is {text!r}, but it must be KEY=VALUE, as in --config budget=gpu.")
+    if not all(targets):
+        raise ConfigError("A target is empty. Name files, such as results/metantk_doublemnist.json.")
     config = ["--config", *settings] if settings else []
     command = [sys.executable, "-m", "snakemake", "-n", "--printshellcmds", "--cores", "1", "--nocolor", *config, "--"]
-    done = subprocess.run([*command, *targets], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        [*command, *targets], text=True, errors="backslashreplace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     if done.returncode:
         told = [line for line in done.stdout.splitlines() if line.strip()]
         raise PipelineError("Snakemake cannot plan this:\n" + "\n".join(told[-8:]))

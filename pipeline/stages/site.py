@@ -8,6 +8,7 @@ computes, never what.
 import os
 import pathlib
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -130,6 +131,11 @@ def parsed(table: Any, rules: Iterable[str], where: str = "site.yaml") -> Site:
                 f"{place}.extra holds {found[0]!r}, which the shell that calls sbatch would not leave as it is. Give "
                 "options and their values only, none of them with ; & | ` $ < > or an end of line."
             )
+        if not all(word.startswith("-") for word in _words(group.extra, place)):
+            raise ConfigError(
+                f"{place}.extra is {group.extra!r}. Give options of sbatch only, each with its value behind `=`, as in "
+                "--nice=5."
+            )
         if group.gpu_model and not group.gpus:
             raise ConfigError(f"{place} names a gpu_model, but its jobs ask for no gpus. Set gpus, or drop gpu_model.")
     group_of: dict[str, str] = {}
@@ -153,6 +159,14 @@ def parsed(table: Any, rules: Iterable[str], where: str = "site.yaml") -> Site:
     return Site(groups, group_of)
 
 
+def _words(extra: str | None, place: str) -> list[str]:
+    """Raises ConfigError."""
+    try:
+        return shlex.split(extra or "")
+    except ValueError as error:
+        raise ConfigError(f"{place}.extra is {extra!r}, which is no list of options: {error}.") from None
+
+
 def _section(value: Any, place: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not value:
         raise ConfigError(f"{place} must be a section of `key: value` lines, not {value!r}.")
@@ -161,12 +175,19 @@ def _section(value: Any, place: str) -> Mapping[str, Any]:
 
 def site() -> Site:
     """The table that FEWSHOT_NAS_SITE names, or the project's own. Raises ConfigError."""
+    named = f" ({SITE_VARIABLE} names it)" if os.environ.get(SITE_VARIABLE) else ""
     path = pathlib.Path(os.environ.get(SITE_VARIABLE) or SITE)
+    return parsed(read_yaml(path, "The cluster's table", named), submitted_rules(), str(path))
+
+
+def read_yaml(path: pathlib.Path, what: str, more: str = "") -> Any:
+    """Contents of a file that people edit. Raises ConfigError, calling it `what`, with `more` behind its name."""
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        named = f" ({SITE_VARIABLE} names it)" if os.environ.get(SITE_VARIABLE) else ""
-        raise ConfigError(f"The cluster's table {path}{named} cannot be read: {error.strerror}.") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The cluster's table {path} is not YAML: {error}") from None
-    return parsed(table, submitted_rules(), str(path))
+        raise ConfigError(f"{what} {path}{more} cannot be read: {error.strerror}.") from None
+    # dates and numbers that Python has not are ValueErrors, too
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{what} {path}{more} is not YAML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{what} {path}{more} is nested too deeply.") from None

@@ -13,20 +13,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-
-import yaml
+from typing import Any
 
 from pipeline.core.errors import ConfigError, JobError, UnknownNameError
 from pipeline.core.progress import say
 from pipeline.core.stopping import leave_if_asked
 from pipeline.stages import folder, seals
-from pipeline.stages.site import SITE, Group, site, submitted_rules
+from pipeline.stages.site import SITE, Group, read_yaml, site, submitted_rules
 
 VARIABLE = "FEWSHOT_NAS_SUBMIT"
 SLURM = "slurm"
 PROFILE = SITE.with_name("config.yaml")
 LOGS = pathlib.Path("logs")
 POLL_SECONDS = 0.2
+SLOW_POLL_SECONDS = 5
+"""Between two questions to the scheduler."""
+ENDED = (
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "TIMEOUT",
+)  # fmt: skip
 
 
 def is_wanted(stage: str) -> bool:
@@ -48,20 +53,20 @@ def submit(stage: str, argv: Sequence[str], arguments: argparse.Namespace) -> in
 
     Raises ConfigError where the cluster cannot be asked, JobError when the last try has failed; Stopped when told to.
     """
-    ours, profile = site(), yaml.safe_load(PROFILE.read_text(encoding="utf-8"))
+    ours, profile = site(), _profile()
     group, name = ours.groups[ours.group_of[stage]], pathlib.Path(arguments.params).stem
     log = LOGS / f"{name}.log"
     with folder.claim(folder.DVC):
         LOGS.mkdir(exist_ok=True)
-        for attempt in range(1, profile["retries"] + 2):
+        for attempt in range(1, profile.get("retries", 0) + 2):
             log.unlink(missing_ok=True)
             asked_for = [f"--job-name={name}", f"--comment=dvc_{name}", f"--output={log}", "--open-mode=append"]
-            asked_for += ["--requeue"] if profile["slurm-requeue"] else []
+            asked_for += ["--requeue"] if profile.get("slurm-requeue") else []
             code, job = _run([*asked_for, *options(group, attempt)], argv)
             printed = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
             print(printed, end="", flush=True)
             if code == 0:
-                _wait_for_files(arguments, profile["latency-wait"])
+                _wait_for_files(arguments, profile.get("latency-wait", 5))
                 return 0
             say(f"SLURM job {job} of {name} failed in try {attempt}; what it printed is in {log}")
     raise JobError(
@@ -69,6 +74,14 @@ def submit(stage: str, argv: Sequence[str], arguments: argparse.Namespace) -> in
         f"is in {log}. Mend the cause, or give its group more in {SITE.name}, and run the same command again: it goes "
         "on from what was saved."
     )
+
+
+def _profile() -> dict[str, Any]:
+    """What the profile of Snakemake says. Raises ConfigError."""
+    profile = read_yaml(PROFILE, "The profile")
+    if not isinstance(profile, dict):
+        raise ConfigError(f"The profile {PROFILE} must hold `key: value` lines, not {profile!r}.")
+    return profile
 
 
 def options(group: Group, attempt: int) -> list[str]:
@@ -111,7 +124,7 @@ def _run(asked_for: Sequence[str], argv: Sequence[str]) -> tuple[int, str]:
         ) from None
     sbatch.stdin.write(script)
     sbatch.stdin.close()
-    job = sbatch.stdout.readline().split(";")[0].strip()
+    job = _accepted(sbatch)
     if not job:
         raise ConfigError(f"sbatch refused {' '.join(asked_for)}: {sbatch.stderr.read().strip()}")
     say(f"submitted as SLURM job {job}")
@@ -119,7 +132,50 @@ def _run(asked_for: Sequence[str], argv: Sequence[str]) -> tuple[int, str]:
         while sbatch.poll() is None:
             leave_if_asked()
             time.sleep(POLL_SECONDS)
-    return sbatch.returncode, job
+        return _outcome(sbatch.returncode, job), job
+
+
+def _accepted(sbatch: subprocess.Popen) -> str:
+    """Number of the job, "" where it was refused. An interrupt waits for it: without it the job cannot be cancelled."""
+
+    def number() -> str:
+        return sbatch.stdout.readline().split(";")[0].strip()
+
+    try:
+        return number()
+    except KeyboardInterrupt:
+        say("interrupted; waiting for the number of the job, to cancel it")
+        if job := number():
+            _cancel(job)
+        raise
+
+
+def _outcome(code: int, job: str) -> int:
+    """Exit code of a job whose sbatch has ended.
+
+    sbatch also ends badly where it loses sight of the job, as when the scheduler is started anew. Such a job is waited
+    for, so that no second one begins beside it.
+    """
+    if code == 0:
+        return 0
+    told = False
+    while (state := _state(job)) is None or (state and state not in ENDED):
+        if not told:
+            say(f"sbatch ended with code {code}, but SLURM job {job} may go on; waiting for it")
+            told = True
+        deadline = time.monotonic() + SLOW_POLL_SECONDS
+        while time.monotonic() < deadline:
+            leave_if_asked()
+            time.sleep(POLL_SECONDS)
+    return 0 if state == "COMPLETED" else code
+
+
+def _state(job: str) -> str | None:
+    """What SLURM says of a job: "" where it knows it no more, None where it does not answer."""
+    done = subprocess.run(["squeue", "-h", "-t", "all", "-o", "%T", "-j", job], text=True, capture_output=True)
+    if done.returncode == 0:
+        return done.stdout.strip()
+    return "" if "Invalid job id" in done.stderr else None
 
 
 @contextlib.contextmanager
@@ -127,9 +183,14 @@ def _cancelled_on_the_way_out(job: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        subprocess.run(["scancel", job], check=False)
-        say(f"SLURM job {job} was cancelled")
+        _cancel(job)
         raise
+
+
+def _cancel(job: str) -> None:
+    done = subprocess.run(["scancel", job], text=True, capture_output=True)
+    failed = f"could not be cancelled ({done.stderr.strip()}); `scancel {job}` when SLURM answers again"
+    say(f"SLURM job {job} {failed if done.returncode else 'was cancelled'}")
 
 
 def _wait_for_files(arguments: argparse.Namespace, seconds: float) -> None:

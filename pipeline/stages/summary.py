@@ -2,6 +2,7 @@
 
 from pipeline.core.artifacts import read_json
 from pipeline.core.progress import spoken
+from pipeline.report.schema import check_result
 
 
 def percent(measured: dict) -> str:
@@ -51,4 +52,6 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> None:
     for path in arguments.results:
-        print("\n".join(lines(read_json(path))))
+        result = read_json(path)
+        check_result(result, path)
+        print("\n".join(lines(result)))

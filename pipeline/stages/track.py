@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.core.errors import ArtifactError
 from pipeline.core.progress import say
 
 LOCK = pathlib.Path("dvc.lock")
@@ -20,11 +21,25 @@ FREEZE = "freeze"
 
 
 def recorded_stages(lock: pathlib.Path = LOCK) -> dict[str, dict]:
-    """The stages of dvc.lock by name; none where there is no lock file yet."""
+    """The stages of dvc.lock by name; none where there is no lock file yet. Raises ArtifactError when it is damaged."""
     if not lock.exists():
         return {}
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return (yaml.load(lock.read_text(encoding="utf-8"), loader) or {}).get("stages", {})
+    try:
+        recorded = yaml.load(lock.read_text(encoding="utf-8"), loader) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _damaged(lock, str(error)) from None
+    stages = recorded.get("stages", {}) if isinstance(recorded, dict) else None
+    if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
+        raise _damaged(lock, "it has no section `stages` with a section for each")
+    return stages
+
+
+def _damaged(lock: pathlib.Path, why: str) -> ArtifactError:
+    return ArtifactError(
+        f"{lock}, in which DVC keeps what every file was, cannot be read: {why}. Where git left the mark of a conflict "
+        f"in it, settle that; otherwise take it back with `git checkout {lock}`, or delete it and run `dvc commit`."
+    )
 
 
 def upstream_first(stages: dict[str, dict]) -> Iterator[str]:

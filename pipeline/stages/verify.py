@@ -135,7 +135,7 @@ def told(path: str) -> bool:
         stands, verdict = False, f"cannot be verified. {error}"
     except RecursionError:
         stands, verdict = False, "cannot be verified. It is no result: it is nested too deeply."
-    print(f"{path}: {printable(verdict)}", flush=True)
+    print(f"{printable(path)}: {printable(verdict)}", flush=True)
     return stands
 
 

@@ -1,9 +1,10 @@
-"""Every long stage as a job of seconds: the commands that Snakemake would run for a small project, in their order."""
+"""Every stage as a job of seconds: the commands that Snakemake would run for small projects, in their order."""
 
+import itertools
 import pathlib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +52,46 @@ PARAMS = SMALL | {
     "supernet": {"tnas": LITTLE},
     "meta_learn": {"tnas": LITTLE},
 }  # fmt: skip
+GUIDED = {"repeat": 1, "n_images": 8, "n_region_samples": 40, "channels": 2, "kernel_cells": 1}
+CLASSES = "cifar10"
+OTHER_TARGETS = [
+    f"results/conv4_{SET}.json",
+    "results/report.html",
+    f"results/tegnas_evo_{CLASSES}.json",
+    f"results/conv4_{CLASSES}.json",
+    f"results/proxies_nas_bench_201_{CLASSES}.json",
+    "results/nas_bench_201.html",
+]
+OTHER_PARAMS = SMALL | {
+    "grid": {"datasets": [SET], "methods": ["conv4", "random"]},
+    "classification": {
+        "datasets": [CLASSES], "tables": ["nas_bench_201"], "looked_up": ["tegnas_evo"], "trained": ["conv4", "random"],
+        "cards": ["nas_bench_201"],
+    },
+    "search": {
+        "tegnas_evo": {**GUIDED, "population_size": 4, "tournament_size": 2, "n_cycles": 4},
+        "random": {"space": "darts", "n_architectures": 1},
+    },
+    "train": {"epochs": 1},
+    "score": {
+        "proxies": ["n_params", "linear_regions", "naswot", "coupled_ntk_condition", "synflow"], "n_architectures": 6,
+        "repeat": 1, "n_images": 8, "n_region_samples": 40, "kernel_channels": 2, "kernel_cells": 1, "channels": 4,
+        "n_cells": 1,
+    },
+    "rate": {"n_resamples": 10},
+}  # fmt: skip
+"""Of a second project, which needs CIFAR-10 and the table of NAS-Bench-201: the stages that `PARAMS` leaves out."""
 OUTPUTS = {
     "fetch": ("out",),
+    "table": ("out",),
+    "test": ("measured", "accuracies"),
+    "score": ("scores", "cost"),
+    "rate": ("out",),
+    "look_up": ("out", "row", "drawing"),
+    "compare": ("out", "row", "drawing"),
+    "contrast": ("out", "drawing"),
+    "report": ("leaderboard",),
+    "report_lookups": ("table",),
     "prepare": ("images", "index", "manifest"),
     "episodes": ("out",),
     "features": ("out", "facts"),
@@ -64,8 +103,9 @@ OUTPUTS = {
     "meta_learn": ("weights", "curve", "cost"),
 }
 LEARNED = ("weights", "curve", "facts")
-TIMES = ("seconds", "elapsed", "cost", "provenance", "wall_seconds")
-"""Columns of tables and keys of records that tell times, or the machine and how often it was started."""
+TIMES = ("seconds", "elapsed", "cost", "provenance")
+"""Columns of tables and keys of records that tell times, or the machine and how often it was started; so do all that
+end with "_seconds" or "_cost"."""
 TIMED = ("cost.json",)
 """Files that hold nothing else."""
 
@@ -87,7 +127,7 @@ class Job:
     @classmethod
     def of(cls, command: str) -> "Job":
         argv = shlex.split(command)
-        options = {argv[i].removeprefix("--"): argv[i + 1] for i in range(1, len(argv), 2)}
+        options = {word.removeprefix("--"): value for word, value in itertools.pairwise(argv) if word.startswith("--")}
         written = OUTPUTS.get(argv[0].replace("-", "_"), LEARNED)
         return cls(pathlib.Path(options["params"]).stem, argv, [pathlib.Path(options[name]) for name in written])
 
@@ -102,18 +142,26 @@ class Jobs:
 
     Args:
         folder: is made.
+        params, targets: of the project.
+        mirror: folder where data sets and tables are looked for.
     """
 
-    def __init__(self, folder: pathlib.Path):
-        self.project = Project.plain(folder, PARAMS)
-        self.folder = folder
-        printed = self.project.run("snakemake", "-n", "--cores", "1", "--printshellcmds", *TARGETS)
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        params: Mapping[str, Any] = PARAMS,
+        targets: Sequence[str] = tuple(TARGETS),
+        mirror: str | None = None,
+    ):
+        self.project = Project.plain(folder, dict(params))
+        self.folder, self.mirror = folder, mirror
+        printed = self.project.run("snakemake", "-n", "--cores", "1", "--printshellcmds", *targets)
         commands = re.findall(r"python -m pipeline (.*?) 2>&1", printed)
         self.jobs = {job.name: job for job in map(Job.of, dict.fromkeys(commands))}
         self.use_threads(1)
 
     def use_threads(self, n: int) -> None:
-        write_json(self.folder / "build/machine.json", {"mirror": None, "device": "cpu", "threads": n})
+        write_json(self.folder / "build/machine.json", {"mirror": self.mirror, "device": "cpu", "threads": n})
 
     def contents(self, job: Job) -> dict[str, Any]:
         """What a job has written, by file, without times."""
@@ -137,13 +185,17 @@ def steady(path: pathlib.Path) -> Any:
         return without_times(read_json(path))
     if path.suffix == ".csv":
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return table.drop(columns=[name for name in table.columns if name in TIMES]).to_csv(index=False)
+        return table.drop(columns=[name for name in table.columns if is_time(name)]).to_csv(index=False)
     return path.read_bytes()
+
+
+def is_time(name: str) -> bool:
+    return name in TIMES or name.endswith(("_seconds", "_cost"))
 
 
 def without_times(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: without_times(one) for key, one in value.items() if key not in TIMES}
+        return {key: without_times(one) for key, one in value.items() if not is_time(key)}
     if isinstance(value, list):
         return [without_times(one) for one in value]
     return value
@@ -160,7 +212,7 @@ def numbers(path: pathlib.Path) -> dict[str, np.ndarray]:
         return {
             name: table[name].to_numpy(dtype=np.float64)
             for name in table.columns
-            if name not in TIMES and pd.api.types.is_numeric_dtype(table[name])
+            if not is_time(name) and pd.api.types.is_numeric_dtype(table[name])
         }
     if path.suffix == ".json":
         return {place: np.array(value, dtype=np.float64) for place, value in leaves(without_times(read_json(path)), "")}

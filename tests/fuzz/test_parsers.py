@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
@@ -47,6 +48,9 @@ from pipeline.stages.settings import (
     load,
     machine_settings,
 )
+from pipeline.stages.site import SITE, parsed, read_yaml, submitted_rules
+from pipeline.stages.submitting import options
+from pipeline.stages.track import recorded_stages
 from tests import made_results, tiny_set
 from tests.fuzz import mutations
 from tests.fuzz.counted import counts
@@ -328,11 +332,34 @@ def configuration(folder):
     return mutations.changed_mapping(content, mutations.nested(content)), parse
 
 
+def site_table(folder):
+    def parse(changed):
+        found = parsed(read_yaml(written(folder / "site.yaml", changed), "The table"), submitted_rules())
+        for rule in found.set_resources():
+            options(found.groups[found.group_of[rule]], 1)
+
+    return of_text(SITE.read_text(encoding="utf-8")), parse
+
+
+def recorded(folder):
+    file = {"md5": "0" * 32, "path": "a", "size": 1}
+    stages = {
+        "prepare@x": {"cmd": "x", "deps": [file], "outs": [{**file, "path": "b"}]},
+        "episodes@x": {"outs": [file]},
+    }
+
+    def parse(changed):
+        assert all(isinstance(stage, dict) for stage in recorded_stages(written(folder / "dvc.lock", changed)).values())
+
+    return of_text(yaml.safe_dump({"schema": "2.0", "stages": stages})), parse
+
+
 PARSERS = {
     function.__name__: function
     for function in (
         image, pickled, torch_pickled, archive, index, manifest, episodes, result_rows, json_artifact, frozen, triples,
         tasks, accuracy_table, tensors, checkpoint, verified, yaml_text, configuration,
+        site_table, recorded,
     )
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from pipeline import data
+from pipeline.__main__ import main
 from pipeline.core.errors import ArtifactError, ConfigError
 from pipeline.stages import forecast
 from pipeline.stages.common import FROZEN
@@ -131,6 +132,16 @@ def test_a_file_without_coefficients_is_refused(tmp_path):
     (tmp_path / "other.json").write_text('{"start": 1}')
     with pytest.raises(ConfigError, match="benchmarks/costs.py"):
         forecast.read_costs(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--config=--unlock"], ["--config", "budget"], [""], ["--costs", "."]],
+    ids=["option", "key", "empty", "folder"],
+)
+def test_what_snakemake_would_take_for_something_else_is_refused(words, capsys):
+    assert main(["forecast", *words]) == 1
+    assert "error: " in capsys.readouterr().err
 
 
 def test_forecasting_imports_no_torch():

@@ -80,6 +80,23 @@ def test_further_arguments_that_the_shell_would_read_otherwise_are_refused(chara
         parsed(table, RULES)
 
 
+@pytest.mark.parametrize("extra", ["script.sh", "--nice 5", "--comment='x"])
+def test_further_arguments_that_are_no_options_are_refused(extra):
+    table = copy.deepcopy(TABLE)
+    table["groups"]["large"]["extra"] = extra
+    with pytest.raises(ConfigError, match=r"groups\.large\.extra is "):
+        parsed(table, RULES)
+
+
+@pytest.mark.parametrize("content", [b"a: \xe9", b"a: 2001-99-99", b"[" * 20_000, b"a: [", b"a: " + b"9" * 5000])
+def test_a_table_that_cannot_be_read_is_named(content, tmp_path, monkeypatch):
+    path = tmp_path / "site.yaml"
+    path.write_bytes(content)
+    monkeypatch.setenv(SITE_VARIABLE, str(path))
+    with pytest.raises(ConfigError, match="The cluster's table .*site.yaml .*FEWSHOT_NAS_SITE names it"):
+        site()
+
+
 def test_further_arguments_of_sbatch_reach_it_as_they_are():
     table = copy.deepcopy(TABLE)
     table["groups"]["large"]["extra"] = "--exclusive --mail-type=END,FAIL --comment='a (small) try'"

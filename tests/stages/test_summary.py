@@ -30,6 +30,12 @@ def test_the_control_of_a_search_is_called_random_architectures(tmp_path, monkey
     assert "random architectures" in told[1] and "untrained" in told[1]
 
 
+def test_what_is_no_few_shot_result_is_refused_by_name(tmp_path, capsys):
+    (tmp_path / "x.json").write_text("{}")
+    assert main(["summary", str(tmp_path / "x.json")]) == 1
+    assert "x.json" in capsys.readouterr().err
+
+
 def test_the_command_prints_the_lines_of_each_result(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     paths = [str(FIGURES / f"{method}_omniglot.json") for method in ("maml", "metalstm")]
