@@ -29,7 +29,7 @@ def candidate_quality(
     Args:
         scores, accuracies: a row per search seed, of its candidates; high scores are better, accuracies are fractions.
         k: how many of the first by score `best_of` looks at.
-        uniform_mean: mean accuracy of all architectures of the space.
+        uniform_mean: mean accuracy of all architectures that could be candidates.
         generator: of the bootstrap over candidates.
 
     Returns, in JSON's types:
@@ -38,7 +38,7 @@ def candidate_quality(
         proposed: mean accuracy of the candidates, all seeds together, with its interval.
         first: accuracy of the candidate with the highest score, of each seed: the result of the search.
         best_of: by test accuracy the best of the first k, which no search could know.
-        beats_uniform, beats_random: whether the mean of the candidates is above that of the space, and Spearman's
+        beats_uniform, beats_random: whether the mean of the candidates is above uniform_mean, and Spearman's
             correlation above 0, by more than their intervals.
     """
     pairs = list(zip(scores, accuracies, strict=True))

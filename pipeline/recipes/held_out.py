@@ -219,8 +219,9 @@ def counted(proposals: Sequence[Any], space: Any, known: Iterable[str]) -> dict[
 
     Returns:
         validity: share of the valid ones, with Wilson's interval; uniqueness: share of different ones among the valid;
-        novelty: share among the different ones of those that are not `known`; draws_for_500: proposals it took to have
-        500 different ones, None where there were fewer.
+        novelty: share among the different ones of those that are not `known`; n_connected: those of the valid ones
+        that a search would rate; draws_for_500: proposals it took to have 500 different ones, None where there were
+        fewer.
     """
     texts, draws_for_many = {}, None
     n_valid = 0
@@ -236,6 +237,7 @@ def counted(proposals: Sequence[Any], space: Any, known: Iterable[str]) -> dict[
     return {
         "n": len(proposals),
         "n_valid": n_valid,
+        "n_connected": len(texts_of(space, proposals, connected=True)),
         "n_different": len(texts),
         "validity": n_valid / len(proposals),
         "validity_low": low,

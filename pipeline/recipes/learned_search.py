@@ -213,14 +213,16 @@ def spend(ledger: dict[str, Any], name: str, seconds: float) -> None:
 def candidates_of(
     seed: int, strategy: Any, texts: list[str], known: set[str], n_images: int, n_images_rated: int
 ) -> dict[str, Any]:
-    """What was proposed with one seed: how many were valid, different and new."""
+    """What was proposed with one seed: how many were valid, connected, different and new."""
     return {
         "seed": seed,
         "n": len(texts),
         "n_proposed": strategy.n_proposed,
         "n_valid": strategy.n_valid,
+        "n_connected": strategy.n_connected,
         "validity": strategy.n_valid / strategy.n_proposed,
-        "uniqueness": len(texts) / strategy.n_valid,
+        "connected": strategy.n_connected / strategy.n_valid,
+        "uniqueness": len(texts) / strategy.n_connected,
         "novelty": sum(text not in known for text in texts) / len(texts),
         "images_per_class": {"generator": n_images, "predictor": n_images_rated},
     }

@@ -50,6 +50,10 @@ def encoded(network: Any, drawings: Callable[[int], Tensor], n: int, device: tor
     return torch.cat(found)
 
 
-def texts_of(space: Any, proposals: Sequence[Any]) -> list[str]:
-    """Texts of the valid ones among proposals."""
-    return [space.to_text(genotype) for genotype in proposals if genotype is not None]
+def texts_of(space: Any, proposals: Sequence[Any], connected: bool = False) -> list[str]:
+    """Texts of the valid ones among proposals, or of those of them that are connected."""
+    return [
+        space.to_text(genotype)
+        for genotype in proposals
+        if genotype is not None and (not connected or space.is_connected(genotype))
+    ]

@@ -283,7 +283,12 @@ def _candidates(one: Mapping[str, Any]) -> tuple[str, str, None]:
     return f"candidates, seed {one['seed']}", f"{one['n']} of {one['n_proposed']} proposals: {shares}", None
 
 
-SHARES = (("validity", "valid"), ("uniqueness", "of these different"), ("novelty", "of those not in the database"))
+SHARES = (
+    ("validity", "valid"),
+    ("connected", "of these connected"),
+    ("uniqueness", "of those different"),
+    ("novelty", "of the different ones not in the database"),
+)
 
 
 def _in_table(block: Mapping[str, Any] | None) -> list[tuple[str, str, bool | None]]:

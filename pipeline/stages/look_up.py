@@ -132,7 +132,7 @@ def looked_up(
         **size_of(space, [one["text"] for one in found], manifest, table_size=facts["network"]),
         "search_cost": {name: value for name, value in cost.items() if name not in ("commit", "versions", "hardware")},
         "search_stability": genotype["stability"],
-        **learned_of(genotype, table, trace),
+        **learned_of(genotype, space, table, trace),
         "provenance": {
             **provenance.gather(choose_device("cpu")),
             "hardware": {"search": cost["hardware"]},
@@ -213,7 +213,7 @@ def directions(trace, genotype: Mapping[str, Any]) -> dict[str, bool]:
     return known | genotype.get("learned", {}).get("indicators", {})
 
 
-def learned_of(genotype: Mapping[str, Any], table: AccuracyTable, trace) -> dict[str, Any]:
+def learned_of(genotype: Mapping[str, Any], space: Any, table: AccuracyTable, trace) -> dict[str, Any]:
     """What a result says of the method's learning beforehand, and how its predictions stand to the table; nothing for
     methods that did not learn."""
     if "learned" not in genotype:
@@ -222,11 +222,12 @@ def learned_of(genotype: Mapping[str, Any], table: AccuracyTable, trace) -> dict
     (indicator,) = learned["indicators"]
     rated = trace[trace["event"] == "evaluated"]
     by_seed = [rows for _, rows in rated.groupby("seed", sort=False)]
+    connected = np.array([space.is_connected(space.from_text(text)) for text in table.texts])
     in_table = candidate_quality(
         [rows[indicator].to_numpy() for rows in by_seed],
         [np.array([table.accuracy(text, dataset, PART) for text in rows["genotype"]]) for rows in by_seed],
         learned["best_of"],
-        float(table.column(dataset, PART).mean()),
+        float(table.column(dataset, PART)[connected].mean()),
         numpy_stream(0, "bootstrap over candidates", dataset),
     )
     return {"learned": {**learned, "in_table": in_table}}

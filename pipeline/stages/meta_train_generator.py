@@ -71,7 +71,8 @@ def judged(job: Job, network: Any, base: Examples, held_out: Examples, arguments
     known = job.database.genotypes
     found = judge_generator(network, base, held_out, proposals, space, known, config, **common)
     wanted = config.cells_per_held_out_task
-    firsts = [list(dict.fromkeys(texts_of(space, of_task)))[:wanted] for of_task in proposals]
+    # what a search would rate, and what uniform ones are set against
+    firsts = [list(dict.fromkeys(texts_of(space, of_task, connected=True)))[:wanted] for of_task in proposals]
     found["generated_vs_uniform"] = asked(job, held_out, firsts, arguments) if any(firsts) else None
     return found
 

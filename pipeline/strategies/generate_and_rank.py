@@ -1,6 +1,7 @@
-"""Let something propose architectures until there are enough different valid ones, then rank them by what is measured.
+"""Let something propose architectures until there are enough different usable ones, then rank them by what is measured.
 
-MetaD2A (Lee et al., ICLR 2021) searches so: a generator proposes, a predictor measures.
+MetaD2A (Lee et al., ICLR 2021) searches so: a generator proposes, a predictor measures. Whoever
+proposes, architectures through which no image reaches the classifier are left out: that is seen without measuring.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from pipeline.strategies import STRATEGIES
 from pipeline.strategies.indicators import Indicator, Measured, mean, rank_sums, require_finite
 
 PROPOSALS_PER_CANDIDATE = 1000
+COUNTS = ("n_proposed", "n_valid", "n_connected")
 Propose = Callable[[int, torch.Generator], Sequence[Any]]
 
 
@@ -21,8 +23,8 @@ class GenerateAndRank:
     """Ask once, for `n_candidates` distinct genotypes; what is found comes in order of their ranks, the best first.
 
     Args:
-        space: anything with `to_text(genotype)` and `from_text(text)`, and `sample(generator)` where nothing else
-            proposes.
+        space: anything with `to_text(genotype)`, `from_text(text)` and `is_connected(genotype)`, and
+            `sample(generator)` where nothing else proposes.
         indicators: what the genotypes are ranked by.
         generator: of the draws.
         n_candidates: how many are asked for.
@@ -32,7 +34,8 @@ class GenerateAndRank:
 
     Attributes:
         n_proposed: proposals looked at, up to the one that made enough.
-        n_valid: those that were genotypes; `n_candidates` of them were different.
+        n_valid: those that were genotypes.
+        n_connected: those of them that are connected; `n_candidates` of these were different.
 
     Raises CapabilityError when not that many different genotypes turn up.
     """
@@ -50,7 +53,7 @@ class GenerateAndRank:
         propose: Propose | None = None,
     ):
         self.space, self.indicators = space, tuple(indicators)
-        self.n_proposed = self.n_valid = self.round = 0
+        self.n_proposed = self.n_valid = self.n_connected = self.round = 0
         self._texts = self._collect(propose or self._sample, n_candidates, n_at_once, generator)
 
     def _sample(self, n: int, generator: torch.Generator) -> list[Any]:
@@ -64,12 +67,15 @@ class GenerateAndRank:
                 self.n_proposed += 1
                 if genotype is not None:
                     self.n_valid += 1
-                    texts.setdefault(self.space.to_text(genotype))
+                    if self.space.is_connected(genotype):
+                        self.n_connected += 1
+                        texts.setdefault(self.space.to_text(genotype))
                 if len(texts) == n_candidates:
                     return list(texts)
         raise CapabilityError(
             f"{n_candidates} different architectures were asked for, but only {len(texts)} turned up in "
-            f"{self.n_proposed} proposals, {self.n_valid} of them valid. Ask for fewer, or train what proposes longer."
+            f"{self.n_proposed} proposals, {self.n_valid} of them valid and {self.n_connected} connected. Ask for "
+            "fewer, or train what proposes longer."
         )
 
     def ask(self) -> list:
@@ -107,9 +113,10 @@ class GenerateAndRank:
         return [self.space.from_text(text) for text in self._texts]
 
     def state_dict(self) -> dict[str, Any]:
-        counts = {"n_proposed": self.n_proposed, "n_valid": self.n_valid}
+        counts = {name: getattr(self, name) for name in COUNTS}
         return {"texts": list(self._texts), "round": self.round, **counts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._texts, self.round = list(state["texts"]), state["round"]
-        self.n_proposed, self.n_valid = state["n_proposed"], state["n_valid"]
+        for name in COUNTS:
+            setattr(self, name, state[name])

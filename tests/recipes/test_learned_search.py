@@ -65,12 +65,12 @@ def test_candidates_are_different_cells_of_the_space(found, space):
     assert all(space.to_text(space.from_text(text)) == text for text in texts)
 
 
-def test_candidates_are_the_first_different_valid_ones_that_the_generator_draws(found, source, space):
+def test_candidates_are_the_first_different_connected_ones_that_the_generator_draws(found, source, space):
     things, seed = given(source), stream_seed(0, "search", 0)
     network = things["cell_generator"].network
     images, chance = torch_stream(seed, "proposal drawings"), torch_stream(seed, "proposals")
     drawings = Drawings(things["data_features"], 3, images)
-    wanted, n_proposed, n_valid = [], 0, 0
+    wanted, n_proposed, n_valid, n_connected = [], 0, 0, 0
     while len(wanted) < SMALL["n_candidates"]:
         latents = torch.cat([network.encode(drawings(1)) for _ in range(20)])
         types, adjacency = network.sample(latents, chance)
@@ -78,14 +78,17 @@ def test_candidates_are_the_first_different_valid_ones_that_the_generator_draws(
             n_proposed += 1
             if space.is_valid(one, edges):
                 n_valid += 1
-                text = space.to_text(space.from_types(one))
-                wanted += [text] * (text not in wanted)
+                genotype = space.from_types(one)
+                n_connected += space.is_connected(genotype)
+                text = space.to_text(genotype)
+                wanted += [text] * (space.is_connected(genotype) and text not in wanted)
             if len(wanted) == SMALL["n_candidates"]:
                 break
     assert [row["genotype"] for row in rows_of(found[1])] == wanted
     (told,) = found[1].account["candidates"]
     assert (told["n_proposed"], told["n_valid"], told["n"]) == (n_proposed, n_valid, len(wanted))
-    assert told["uniqueness"] == len(wanted) / n_valid
+    assert told["n_connected"] == n_connected and told["connected"] == n_connected / n_valid
+    assert told["uniqueness"] == len(wanted) / n_connected
 
 
 def test_the_ranking_is_that_of_the_mean_of_single_predictions(found, source, space):

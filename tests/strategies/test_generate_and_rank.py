@@ -30,6 +30,12 @@ def test_what_is_no_genotype_and_what_came_before_is_left_out_and_counted():
     assert (strategy.n_proposed, strategy.n_valid) == (6, 4)
 
 
+def test_what_is_not_connected_is_left_out_and_counted():
+    strategy = started([(1, 1, 1), (0, 1, 1), (2, 2, 2), None, (0, 0, 0), (3, 3, 3)])
+    assert strategy.ask() == [(1, 1, 1), (2, 2, 2), (3, 3, 3)]
+    assert (strategy.n_proposed, strategy.n_valid, strategy.n_connected) == (6, 5, 3)
+
+
 def test_candidates_are_ranked_by_their_exact_means_and_equal_ones_keep_their_order():
     strategy = started([(1, 1, 1), (2, 2, 2), (3, 3, 3), (1, 2, 3)], n_candidates=4)
     places = strategy.tell({"quality": Measured([[70.001, 70.0], [70.002, 70.0], [70.001, 70.0], [1.0, 2.0]])})
@@ -49,5 +55,7 @@ def test_too_few_different_proposals_are_an_error_with_counts():
     def propose(n, generator):
         return [(1, 1, 1), None] * (n // 2)
 
-    with pytest.raises(CapabilityError, match="only 1 turned up in 2000 proposals, 1000 of them valid"):
+    with pytest.raises(
+        CapabilityError, match="only 1 turned up in 2000 proposals, 1000 of them valid and 1000 connected"
+    ):
         GenerateAndRank(ToySpace(), [QUALITY], torch.Generator(), n_candidates=2, propose=propose)

@@ -29,6 +29,9 @@ class ToySpace:
     def genotype_of(self, mask: torch.Tensor) -> tuple[int, ...]:
         return tuple(mask[0].int().argmax(-1).tolist())
 
+    def is_connected(self, genotype: tuple[int, ...]) -> bool:
+        return 0 not in genotype
+
     def sample(self, generator: torch.Generator) -> tuple[int, ...]:
         return tuple(torch.randint(1, 4, (3,), generator=generator).tolist())
 
