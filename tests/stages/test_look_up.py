@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline import spaces
 from pipeline.core.artifacts import write_json
 from pipeline.core.errors import ArtifactError, UnknownNameError
 from pipeline.data.accuracy_tables import AccuracyTable
@@ -18,6 +19,17 @@ ACCURACIES = [50.0, 80.0, 70.0]
 
 def table() -> AccuracyTable:
     return AccuracyTable("table.csv", TEXTS, {("cifar10", "test"): np.array(ACCURACIES) / 100}, {}, 200)
+
+
+def test_candidates_of_a_method_that_learned_stand_beside_the_connected_cells():
+    texts = [f"|none~0|+|none~0|none~1|+|{op}~0|none~1|none~2|" for op in ("none", "skip_connect", "nor_conv_3x3")]
+    accuracies = {("cifar10", "test"): np.array(ACCURACIES) / 100}
+    rated = pd.DataFrame({"seed": 0, "event": "evaluated", "genotype": texts[1:], "prediction": [2.0, 1.0]})
+    genotype = {"dataset": "cifar10", "learned": {"indicators": {"prediction": True}, "best_of": 2}}
+    space = spaces.get("nas_bench_201")()
+    found = look_up.learned_of(genotype, space, AccuracyTable("table.csv", texts, accuracies, {}, 200), rated)
+    assert found["learned"]["in_table"]["uniform_mean"] == pytest.approx(0.75)
+    assert found["learned"]["in_table"]["first"] == [0.8]
 
 
 def write_inputs(folder, dataset="cifar10", space="nas_bench_201", digest="0" * 64) -> dict:
