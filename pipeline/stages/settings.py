@@ -12,14 +12,13 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-import yaml
-
 from pipeline import data, methods, spaces
 from pipeline.core.artifacts import digest, read_json, sha256
 from pipeline.core.code import PACKAGE, CodeIndex
 from pipeline.core.config import BUDGETS, LARGEST, build, is_text, resolve
 from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError, shown
 from pipeline.core.types import CLASSIFICATION, FEW_SHOT, KINDS
+from pipeline.core.yaml_text import parse_yaml
 from pipeline.data.fetching import expanded, folder_sizes
 from pipeline.data.published_tables import TABLES
 from pipeline.data.settings import FetchConfig, PrepareConfig
@@ -113,14 +112,11 @@ SHAPE_OF_TASKS = ("n_way", "k_shots")
 def load(path: str | os.PathLike = PARAMS) -> dict[str, Any]:
     """params.yaml as a mapping. Raises ArtifactError or ConfigError when it is missing or not YAML."""
     try:
-        content = yaml.safe_load(pathlib.Path(path).read_text(encoding="utf-8"))
+        content = parse_yaml(pathlib.Path(path).read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. Run from the project's folder, or restore it from git.") from None
-    # values such as 2001-99-99 or !!bool x get past the grammar and fail in the conversion
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise ConfigError(f"{path} is not YAML that a person wrote: it is nested too deeply.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold sections of `key: value` lines.")
     check_size(content, path)

@@ -13,10 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from pipeline.core.config import build, knob
 from pipeline.core.errors import ConfigError, UnknownNameError
+from pipeline.core.yaml_text import parse_yaml
 
 WORKFLOW = pathlib.Path(__file__).resolve().parents[2] / "workflow"
 SITE = WORKFLOW / "profiles/slurm/site.yaml"
@@ -183,11 +182,8 @@ def site() -> Site:
 def read_yaml(path: pathlib.Path, what: str, more: str = "") -> Any:
     """Contents of a file that people edit. Raises ConfigError, calling it `what`, with `more` behind its name."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return parse_yaml(path.read_text(encoding="utf-8"), f"{what} {path}{more}")
     except OSError as error:
         raise ConfigError(f"{what} {path}{more} cannot be read: {error.strerror}.") from None
-    # dates and numbers that Python has not are ValueErrors, too
-    except (yaml.YAMLError, ValueError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{what} {path}{more} is not YAML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{what} {path}{more} is nested too deeply.") from None

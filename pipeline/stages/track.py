@@ -11,10 +11,9 @@ import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import yaml
-
-from pipeline.core.errors import ArtifactError
+from pipeline.core.errors import ArtifactError, ConfigError
 from pipeline.core.progress import say
+from pipeline.core.yaml_text import FAST, parse_yaml
 
 LOCK = pathlib.Path("dvc.lock")
 FREEZE = "freeze"
@@ -24,10 +23,9 @@ def recorded_stages(lock: pathlib.Path = LOCK) -> dict[str, dict]:
     """The stages of dvc.lock by name; none where there is no lock file yet. Raises ArtifactError when it is damaged."""
     if not lock.exists():
         return {}
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        recorded = yaml.load(lock.read_text(encoding="utf-8"), loader) or {}
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        recorded = parse_yaml(lock.read_text(encoding="utf-8"), "it", FAST) or {}
+    except (ConfigError, UnicodeDecodeError) as error:
         raise _damaged(lock, str(error)) from None
     stages = recorded.get("stages", {}) if isinstance(recorded, dict) else None
     if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):

@@ -15,7 +15,15 @@ def test_a_missing_or_empty_lock_records_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["<<<<<<< HEAD\nstages: {}\n", "stages: [", "- a\n", "stages: 3\n", "stages: {a: 3}\n", "a: 2001-99-99\n"],
+    [
+        "<<<<<<< HEAD\nstages: {}\n",
+        "stages: [",
+        "a: !!bool x\n",
+        "- a\n",
+        "stages: 3\n",
+        "stages: {a: 3}\n",
+        "a: 2001-99-99\n",
+    ],
 )
 def test_a_damaged_lock_is_named_with_the_way_out(content, tmp_path):
     lock = tmp_path / "dvc.lock"
