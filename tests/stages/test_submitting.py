@@ -1,5 +1,6 @@
 """Stages of `dvc repro` as jobs of a cluster: what they ask for, and when. `tests/cluster` submits real ones."""
 
+import functools
 import os
 import pathlib
 import signal
@@ -131,8 +132,11 @@ def test_a_job_that_failed_is_submitted_as_often_as_the_profile_says(alone, stat
 def test_an_interrupt_cancels_the_job_even_before_its_number_is_known(alone, sbatch):
     scheduler = Scheduler(alone, sbatch)
     command = [sys.executable, "-m", "pipeline", *STAGE]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # where the tests run in the background, interrupts are ignored, and that is passed on
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with open("said", "w") as said:
-        run = subprocess.Popen(command, stderr=said, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        run = subprocess.Popen(command, stderr=said, env=environment, preexec_fn=heard)
     deadline = time.monotonic() + 60
     while not scheduler.asked("sbatch") or (
         sbatch.startswith("echo") and "submitted" not in pathlib.Path("said").read_text()
