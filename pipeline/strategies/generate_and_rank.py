@@ -1,7 +1,7 @@
 """Let something propose architectures until there are enough different usable ones, then rank them by what is measured.
 
-MetaD2A (Lee et al., ICLR 2021) searches so: a generator proposes, a predictor measures. Whoever
-proposes, architectures through which no image reaches the classifier are left out: that is seen without measuring.
+MetaD2A (Lee et al., ICLR 2021) searches so: a generator proposes, a predictor measures. Whoever proposes,
+architectures through which no image reaches the classifier are left out: that is seen without measuring.
 """
 
 from collections.abc import Callable, Mapping, Sequence
