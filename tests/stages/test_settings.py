@@ -461,13 +461,13 @@ def test_the_printed_knobs_are_the_defaults_of_params_yaml(config, capsys):
 
 
 LEARNED = {
-    "methods": ["metad2a"], "controls": ["random201"], "sources": ["miniimagenet"],
-    "datasets": ["miniimagenet", "cifar10"], "few_shot": ["miniimagenet"], "looked_up": ["cifar10"],
+    "methods": ["metad2a"], "controls": ["random201"], "sources": ["cifarfs"],
+    "datasets": ["cifarfs", "miniimagenet", "cifar10"], "few_shot": ["miniimagenet"], "looked_up": ["cifar10"],
 }  # fmt: skip
 
 
 def with_learned(config, **changes):
-    config = changed(config, "grid", "datasets", ["miniimagenet"])
+    config = changed(config, "grid", "datasets", ["cifarfs", "miniimagenet"])
     config = changed(config, "classification", {"datasets": ["cifar10"], "tables": ["nas_bench_201"]})
     return changed(config, "learned", LEARNED | changes)
 
@@ -476,9 +476,9 @@ def test_a_method_that_learns_names_the_files_it_needs_and_others_none(config):
     needed = Freezer(config).needed
     assert {method for method, _ in needed} == {"metad2a", "tnas", "automaml"}
     files = needed["metad2a", "pets"]
-    assert files["features"] == "data/features/pets_by_miniimagenet.npy"
-    assert files["predictor_facts"] == "models/predictor_miniimagenet/facts.json"
-    assert files["triples"] == "database/miniimagenet/triples.csv"
+    assert files["features"] == "data/features/pets_by_cifarfs.npy"
+    assert files["predictor_facts"] == "models/predictor_cifarfs/facts.json"
+    assert files["triples"] == "database/cifarfs/triples.csv"
 
 
 def test_what_learns_beforehand_is_listed_by_kind_of_result(config):
@@ -491,9 +491,9 @@ def test_what_learns_beforehand_is_listed_by_kind_of_result(config):
     [
         ({"sources": []}, "learned.sources must name"),
         ({"controls": []}, "learned.controls must hold 'random201'"),
-        ({"sources": ["miniimagenet", "cifar10"]}, "one data set at most"),
-        ({"datasets": ["cifar10"]}, "learned.datasets must hold 'miniimagenet'"),
-        ({"datasets": ["miniimagenet", "cifar10", "omniglot"]}, "neither grid.datasets nor"),
+        ({"sources": ["cifarfs", "cifar10"]}, "one data set at most"),
+        ({"datasets": ["cifar10"]}, "learned.datasets must hold 'cifarfs'"),
+        ({"datasets": ["cifarfs", "miniimagenet", "cifar10", "omniglot"]}, "neither grid.datasets nor"),
         ({"methods": ["tenas"]}, "metad2a"),
         ({"trained": ["cifar10"], "looked_up": []}, "of the kind 'looked_up'"),
     ],
