@@ -5,6 +5,7 @@ import errno
 import importlib
 import os
 import pathlib
+import select
 import sys
 import textwrap
 
@@ -47,6 +48,17 @@ def out_of_memory(error: BaseException) -> bool:
         or "DefaultCPUAllocator: can't allocate memory" in text
         or "CUDA out of memory" in text
     )
+
+
+def nobody_reads() -> bool:
+    """Whether the reader of what is printed has gone, as `head` does; all further printing then goes nowhere."""
+    output = sys.stdout.fileno()
+    asked = select.poll()
+    asked.register(output, 0)
+    gone = any(events & select.POLLERR for _, events in asked.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
 
 
 def run(module, arguments) -> int:
@@ -93,12 +105,18 @@ def main(argv: list[str]) -> int:
         with listening():
             if submitting.is_wanted(name):
                 return submitting.submit(name, argv, arguments)
-            return run(module, arguments)
+            code = run(module, arguments)
+            sys.stdout.flush()
+            return code
     except Stopped:
         say("stopped by SIGTERM: what was finished is kept, and the same command goes on from there")
         return EXIT_CODE
     except PipelineError as error:
         return fail(str(error))
+    except BrokenPipeError:
+        if not nobody_reads():
+            raise
+        return 1
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return fail(f"The disk or quota is full ({error}). Free some space and run the same command again.")

@@ -12,8 +12,8 @@ FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
-def parse_yaml(text: str, name: str, loader: type = yaml.SafeLoader) -> Any:
-    """The value that a text stands for, plain data only. Raises ConfigError with the name when it is not YAML."""
+def parse_yaml(text: bytes, name: str, loader: type = yaml.SafeLoader) -> Any:
+    """The value of a file's text, plain data only. Raises ConfigError with the name when it is not YAML."""
     try:
         return yaml.load(text, loader)
     except ERRORS as error:

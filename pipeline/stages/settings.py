@@ -112,11 +112,9 @@ SHAPE_OF_TASKS = ("n_way", "k_shots")
 def load(path: str | os.PathLike = PARAMS) -> dict[str, Any]:
     """params.yaml as a mapping. Raises ArtifactError or ConfigError when it is missing or not YAML."""
     try:
-        content = parse_yaml(pathlib.Path(path).read_text(encoding="utf-8"), str(path))
+        content = parse_yaml(pathlib.Path(path).read_bytes(), str(path))
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing. Run from the project's folder, or restore it from git.") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold sections of `key: value` lines.")
     check_size(content, path)

@@ -182,8 +182,6 @@ def site() -> Site:
 def read_yaml(path: pathlib.Path, what: str, more: str = "") -> Any:
     """Contents of a file that people edit. Raises ConfigError, calling it `what`, with `more` behind its name."""
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"), f"{what} {path}{more}")
+        return parse_yaml(path.read_bytes(), f"{what} {path}{more}")
     except OSError as error:
         raise ConfigError(f"{what} {path}{more} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{what} {path}{more} is not YAML: {error}") from None

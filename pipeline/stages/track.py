@@ -24,8 +24,8 @@ def recorded_stages(lock: pathlib.Path = LOCK) -> dict[str, dict]:
     if not lock.exists():
         return {}
     try:
-        recorded = parse_yaml(lock.read_text(encoding="utf-8"), "it", FAST) or {}
-    except (ConfigError, UnicodeDecodeError) as error:
+        recorded = parse_yaml(lock.read_bytes(), "it", FAST) or {}
+    except ConfigError as error:
         raise _damaged(lock, str(error)) from None
     stages = recorded.get("stages", {}) if isinstance(recorded, dict) else None
     if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):

@@ -1,6 +1,9 @@
 """The command line: errors as one paragraph, exit codes, memory."""
 
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -39,6 +42,24 @@ def test_memory_that_really_runs_out_is_told(capsys, monkeypatch):
     monkeypatch.setattr(freeze, "run", lambda arguments: torch.empty(2**60))
     assert command_line.main(["freeze"]) == 1
     assert "Out of memory" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_ends_the_printing_quietly():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "pipeline", "knobs"]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
+def test_a_broken_pipe_to_something_else_keeps_its_traceback(monkeypatch):
+    def fail(arguments):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(freeze, "run", fail)
+    with pytest.raises(BrokenPipeError):
+        command_line.main(["freeze"])
 
 
 def test_an_error_of_the_program_keeps_its_traceback(monkeypatch):
