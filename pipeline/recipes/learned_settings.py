@@ -12,7 +12,7 @@ class LearnedSearchConfig:
 
     space: str = knob("nas_bench_201", "search space; the one of the database")
     source: str = knob(
-        {"laptop": "miniimagenet", "gpu": "miniimagenet", "paper": "imagenet32"},
+        {"laptop": "cifarfs", "gpu": "miniimagenet", "paper": "imagenet32"},
         "data set, one of few-shot classification, of whose classes the tasks that were learned from are made",
     )
     seeds: tuple[int, ...] = knob(

@@ -53,11 +53,12 @@ class CellSpace(Space):
         # the first intermediate node reads all there is to read, so none of its edges can move
         first = 1 if moves_edge and self.n_nodes > 1 else 0
         cell = cells[below(len(cells), generator)]
-        pairs = cell[first + below(self.n_nodes - first, generator)]
+        node = first + below(self.n_nodes - first, generator)
+        pairs = cell[node]
         slot = below(len(pairs), generator)
         operation, source = pairs[slot]
         if moves_edge and first:
-            free = sorted(set(range(cell.index(pairs) + 2)) - {taken for _, taken in pairs})
+            free = sorted(set(range(node + 2)) - {taken for _, taken in pairs})
             pairs[slot] = (operation, free[below(len(free), generator)])
         else:
             others = [name for name in self.operations[1:] if name != operation]

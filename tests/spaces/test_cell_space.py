@@ -145,3 +145,12 @@ def test_the_operations_that_run_are_those_of_the_reference_and_a_node_that_read
     assert [1, "none"] in doubled["evaluated_normal"]
     with pytest.raises(GenotypeError, match="twice"):
         space.mask_of(of(doubled["normal"]))
+
+
+def test_mutations_go_on_where_nodes_of_a_cell_hold_the_same_pairs():
+    space, draws = DartsFewShot(), torch_stream(0, "chain")
+    found, n_equal = space.sample(draws), 0
+    for _ in range(2000):
+        n_equal += any(len(set(cell)) < len(cell) for cell in found.cells)
+        found = space.mutate(found, draws)
+    assert n_equal > 20
