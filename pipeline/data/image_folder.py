@@ -58,7 +58,10 @@ class ImageFolder(Dataset):
         if self.kind == CLASSIFICATION:
             yield from images_of_parts({classes[folder]: members for folder, members in by_class.items()}, self.folder)
             return
-        split_of = given_split(classes.values(), self.folder.path) or drawn_split(sorted(classes.values()), self.folder)
+        split_of = given_split(classes.values(), self.folder.path)
+        if split_of is None:
+            refuse_split_beside_others(classes.values(), SPLIT_WORDS, self.folder.path)
+            split_of = drawn_split(sorted(classes.values()), self.folder)
         for folder, members in by_class.items():
             place = classes[folder]
             for name, blob in members if place in split_of else ():
@@ -83,6 +86,19 @@ def without_shared_folders(folders: list[str], path: str) -> dict[str, str]:
             "and run the same command again."
         )
     return {folder: posixpath.relpath(folder, shared or ".") for folder in folders}
+
+
+def refuse_split_beside_others(places: Collection[str], words: Collection[str], path: str) -> None:
+    """Raises DataError where some of the top level is named like splits: one class would be in several of them."""
+    tops = {place.split("/")[0] for place in places if "/" in place}
+    named = sorted(top for top in tops if top.lower() in {*words, "valid", "training", "testing"})
+    if named:
+        others = sorted({place.split("/")[0] for place in places} - set(words))
+        raise DataError(
+            f"The folders {', '.join(named)} of {path} look like splits, but its top level holds others: "
+            f"{', '.join(others[:5])}. Name the splits {', '.join(words)}, with nothing beside them, or put all class "
+            f"folders directly into {path}; then run the same command again."
+        )
 
 
 def given_split(places: Collection[str], path: str) -> dict[str, str] | None:
@@ -160,6 +176,8 @@ def images_of_parts(by_place: Mapping[str, list[tuple[str, Blob]]], folder: Fetc
                 f"'{missing[0]}'. Add it, or put the class folders directly into {folder.path} to have their images "
                 "divided by a seed."
             )
+    else:
+        refuse_split_beside_others(by_place, PART_WORDS, folder.path)
     names = {place: place.partition("/")[2] if parted else place for place in by_place}
     if len(set(names.values())) < 2:
         raise DataError(f"{folder.path} has one class, '{min(names.values())}'; a data set needs two or more.")

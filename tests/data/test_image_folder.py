@@ -217,3 +217,13 @@ def test_an_image_to_train_on_and_to_test_on_is_refused_unless_reported(tmp_path
 def test_the_same_folder_is_a_few_shot_set_unless_it_asks(tmp_path, folder_set):
     assert folder_set.kind == "few_shot"
     assert classified(tmp_path, test_fraction=0.34).digest != folder_set.digest
+
+
+@pytest.mark.parametrize("kind", ["few_shot", "classification"])
+@pytest.mark.parametrize("tops", [("train", "valid", "test"), ("Train", "Test"), ("train", "val", "test", "extra")])
+def test_folders_that_look_like_splits_beside_others_are_no_classes(kind, tops, tmp_path):
+    for top in tops:
+        for name, content in folder_files().items():
+            write(tmp_path / "pictures" / top / name, content)
+    with pytest.raises(DataError, match="look like splits"):
+        made(tmp_path, "mine", knobs=KNOBS, spec=FetchConfig(path=str(tmp_path / "pictures"), kind=kind))
