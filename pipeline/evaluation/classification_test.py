@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.core.errors import TrainingError
 from pipeline.core.progress import track
 from pipeline.data import transforms
 from pipeline.evaluation.estimates import finite
@@ -65,7 +66,7 @@ def classify(
         outputs: class id -> output of the network, shape (n_class_ids,).
         what: name of the work in progress lines; None for none.
 
-    Raises TrainingError when the network's features are not finite.
+    Raises TrainingError when the network's features or logits are not finite.
     """
     labels = features.prepared.labels[rows]
     places = []
@@ -73,6 +74,8 @@ def classify(
     for chunk in chunks if what is None else track(chunks, what):
         vectors = features.of_images(transforms.gather(features.prepared, rows[chunk]))
         logits = features.network.classifier(vectors.to(features.device)).cpu()
+        if not logits.isfinite().all():
+            raise TrainingError("The network gives logits that are not finite; train it with a lower learning rate.")
         places.append(places_of_truth(logits, torch.from_numpy(outputs[labels[chunk]])))
     return Classified(torch.cat(places).numpy(), labels)
 

@@ -165,7 +165,7 @@ class TrainConfig:
             "laptop": (),
             "gpu": (),
             "paper": (60, 80),
-            "paper/tieredimagenet": (30, 40, 50),
+            **rows(("tieredimagenet", "imagenet32"), paper=(30, 40, 50)),
             **rows(CLASSIFICATION, paper=()),
         },
         "step schedule: epochs after which the learning rate is multiplied by decay",
@@ -223,7 +223,7 @@ class TrainConfig:
         },
         "drop path: probability in the last epoch; it grows linearly with the epochs",
         low=0,
-        high=1,
+        high=0.99,
     )
     pad: int | None = knob(
         {

@@ -90,8 +90,9 @@ def architecture_variance_inside_tasks(
     """Variance of the architectures' effect, from how one architecture's values on different tasks go together.
 
     Values are taken around their task's mean, so the task's effect is out however large it is. The product of two such
-    values of one architecture on tasks of n and m values has the expectation (1 - 1/n - 1/m) times the variance wanted,
-    but for architectures that both tasks share besides; the estimate is the sum of products over the sum of factors.
+    values of one architecture on tasks of n and m values, k of them of architectures that both tasks have, has the
+    expectation (1 - 1/n - 1/m + k/nm) times the variance wanted; the estimate is the sum of products over the sum of
+    factors.
 
     Returns:
         The variance, which may come out below 0 by chance, and the number of pairs; (None, 0) without a pair.
@@ -99,14 +100,18 @@ def architecture_variance_inside_tasks(
     values = np.asarray(values, dtype=np.float64)
     _, task, counts = np.unique(_numbers(tasks), return_inverse=True, return_counts=True)
     centred = values - (np.bincount(task, weights=values) / counts)[task]
-    inverse = 1 / counts[task]
     architecture = _numbers(architectures)
+    shares = np.zeros((len(counts), architecture.max(initial=-1) + 1))
+    np.add.at(shares, (task, architecture), 1 / counts[task])
+    shared = shares @ shares.T
     total, factors, n_pairs = 0.0, 0.0, 0
     for number in np.unique(architecture):
         mine = architecture == number
         apart = np.triu(task[mine][:, None] != task[mine][None], 1)
         total += (np.outer(centred[mine], centred[mine]) * apart).sum()
-        factors += ((1 - inverse[mine][:, None] - inverse[mine][None]) * apart).sum()
+        tasks_of = task[mine]
+        share = shares[tasks_of, number]
+        factors += ((1 - share[:, None] - share[None] + shared[np.ix_(tasks_of, tasks_of)]) * apart).sum()
         n_pairs += int(apart.sum())
     return (float(total / factors), n_pairs) if factors > 0 else (None, 0)
 

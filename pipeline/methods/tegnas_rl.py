@@ -20,7 +20,7 @@ class Config(GenotypeSearchConfig):
     learning_rate: float = knob(
         by_dataset(0.04, {"imagenet": 0.07}), "of the policy; published: 0.04 on nas_bench_201, 0.07 on darts", low=0
     )
-    window: int = knob(10, "last values over whose range a change is scaled", low=1)
+    window: int = knob(10, "last values over whose range a change is scaled", low=2)
     choose_from: str = knob(
         "history",
         "the final architecture: the best of all that was evaluated, or what the policy prefers",

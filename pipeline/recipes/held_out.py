@@ -127,7 +127,8 @@ def correlation(of: Callable[..., float | None], one: np.ndarray, other: np.ndar
 def pooled(
     predicted: np.ndarray, truth: np.ndarray, groups: Sequence[np.ndarray], generator: np.random.Generator
 ) -> dict[str, dict[str, float | None]]:
-    """Correlations over all triples, with percentile intervals of the bootstrap that draws whole tasks."""
+    """Correlations over all triples, with percentile intervals of the bootstrap that draws whole tasks; none for one
+    task, which says nothing about the spread of tasks."""
     drawn = [
         np.concatenate([groups[i] for i in generator.integers(len(groups), size=len(groups))])
         for _ in range(N_RESAMPLES)
@@ -135,7 +136,7 @@ def pooled(
     found = {}
     for name, of in CORRELATIONS.items():
         values = [value for rows in drawn if (value := correlation(of, predicted[rows], truth[rows])) is not None]
-        low, high = np.percentile(values, [2.5, 97.5]).tolist() if values else (None, None)
+        low, high = np.percentile(values, [2.5, 97.5]).tolist() if values and len(groups) > 1 else (None, None)
         found[name] = {"value": correlation(of, predicted, truth), "low": low, "high": high}
     return found
 

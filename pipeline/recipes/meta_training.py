@@ -147,7 +147,8 @@ def fit(
         losses: terms of the loss, each summed over the batch, from the batch's pairs (b,), a generator of drawings and
             one of latent noise; their sum is minimised.
         validate: figures of an epoch: `validation_loss`, `worth` (the epoch with the highest is the best; None is less
-            than any number; the curve's `chosen_by`), and what else the curve shall show.
+            than any number, and where all are None the last epoch is kept; the curve's `chosen_by`), and what else the
+            curve shall show.
         seed: names the streams.
         what: name of the work in progress lines.
         resume: a state that `after_epoch` was given; training goes on after its epoch.
@@ -179,7 +180,7 @@ def fit(
                 f"{what}: the training has diverged. Lower meta_train.learning_rate."
             )
         schedule.step(figures["validation_loss"] if config.schedule_on == "validation" else loss)
-        if not best or _is_better(worth, best["worth"]):
+        if not best or best["worth"] is None or _is_better(worth, best["worth"]):
             best = {"epoch": epoch, "worth": worth, "network": _copy(network.state_dict())}
         curve.append(
             {
@@ -225,8 +226,8 @@ def _epoch(
     return {name: float(total) / n_pairs for name, total in totals.items()}
 
 
-def _is_better(worth: float | None, than: float | None) -> bool:
-    return worth is not None and (than is None or worth > than)
+def _is_better(worth: float | None, than: float) -> bool:
+    return worth is not None and worth > than
 
 
 def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

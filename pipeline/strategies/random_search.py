@@ -10,7 +10,7 @@ import torch
 
 from pipeline.core.errors import CapabilityError
 from pipeline.strategies import STRATEGIES
-from pipeline.strategies.indicators import Indicator, Measured, mean, rank_together, require_finite
+from pipeline.strategies.indicators import Indicator, Measured, mean, rank_sums, require_finite
 
 TRIES_PER_ARCHITECTURE = 1000
 
@@ -79,8 +79,8 @@ class RandomSearch:
             require_finite(item.name, means)
             columns.append((means, item.higher_is_better))
         if columns:
-            order, _ = rank_together(columns)
-            self._texts = [self._texts[i] for i in order]
+            totals = rank_sums(columns)
+            self._texts = [self._texts[i] for i in sorted(range(len(totals)), key=lambda i: totals[i])]
         self.round = 1
         return []
 

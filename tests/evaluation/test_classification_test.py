@@ -53,10 +53,11 @@ def test_classes_are_those_of_the_network_in_one_batch_whatever_the_batch_size(c
     assert found.classes.tolist() == classes.labels[rows].tolist()
 
 
-def test_a_network_whose_numbers_are_not_finite_is_an_error_and_not_a_score(classes, fresh_classifier):
+@pytest.mark.parametrize("part", ["stem", "classifier"])
+def test_a_network_whose_numbers_are_not_finite_is_an_error_and_not_a_score(classes, fresh_classifier, part):
     network = fresh_classifier()
     with torch.no_grad():
-        network.stem[0].weight.fill_(math.nan)
+        next(getattr(network, part).parameters()).fill_(math.nan)
     with pytest.raises(TrainingError, match="not finite"):
         classify(
             FrozenFeatures(network, classes, CONFIG, 50, CPU),

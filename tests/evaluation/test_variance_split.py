@@ -75,15 +75,26 @@ def test_the_architectures_effect_comes_back_where_tasks_differ_far_more():
     assert np.mean(found) == pytest.approx(4.0, rel=0.1)
 
 
+def test_the_architectures_effect_comes_back_where_all_tasks_have_the_same_few_architectures():
+    found = []
+    for seed in range(100):
+        table = made(600, 40, 8, (3.0, 2.0, 1.0), seed).drop_duplicates(["task", "genotype"])
+        variance, _ = architecture_variance_inside_tasks(table["accuracy"], table["task"], table["genotype"])
+        found.append(variance)
+    assert np.mean(found) == pytest.approx(4.0, rel=0.1)
+
+
 def test_the_architectures_effect_is_that_of_a_loop_over_all_pairs():
-    table = made(60, 6, 15, (3.0, 2.0, 1.0))
+    table = made(60, 6, 15, (3.0, 2.0, 1.0)).drop_duplicates(["task", "genotype"])
     tasks, architectures, values = (list(table[name]) for name in ("task", "genotype", "accuracy"))
     means, counts = table.groupby("task")["accuracy"].mean(), table.groupby("task")["accuracy"].count()
     total, factors, n_pairs = 0.0, 0.0, 0
-    for i, j in itertools.combinations(range(60), 2):
+    of_task = {task: set(rows) for task, rows in table.groupby("task")["genotype"]}
+    for i, j in itertools.combinations(range(len(table)), 2):
         if architectures[i] == architectures[j] and tasks[i] != tasks[j]:
             total += (values[i] - means[tasks[i]]) * (values[j] - means[tasks[j]])
-            factors += 1 - 1 / counts[tasks[i]] - 1 / counts[tasks[j]]
+            n, m, shared = counts[tasks[i]], counts[tasks[j]], len(of_task[tasks[i]] & of_task[tasks[j]])
+            factors += 1 - 1 / n - 1 / m + shared / (n * m)
             n_pairs += 1
     assert architecture_variance_inside_tasks(values, tasks, architectures) == (
         pytest.approx(total / factors, rel=1e-9),

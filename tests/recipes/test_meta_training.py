@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,6 +125,24 @@ def test_the_weights_are_those_of_the_best_epoch(examples, space):
     assert all(torch.equal(value, wanted[name]) for name, value in network.state_dict().items())
 
 
+def test_the_last_epoch_is_kept_where_validation_cannot_tell_epochs_apart(examples, space):
+    validation = examples["validation"]
+    first = [validation.task.tolist().index(task) for task in range(len(validation.classes))]
+    single = replace(
+        validation,
+        task=validation.task[first],
+        types=validation.types[first],
+        accuracy=validation.accuracy[first],
+        genotypes=[validation.genotypes[i] for i in first],
+    )
+    states = []
+    network, outcome = trained(examples | {"validation": single}, space, states=states, predictor_epochs=3)
+    assert [row["chosen_by"] for row in outcome.curve] == [None] * 3
+    assert outcome.best_epoch == 3
+    wanted = torch.load(io.BytesIO(states[-1]), weights_only=True)["network"]
+    assert all(torch.equal(value, wanted[name]) for name, value in network.state_dict().items())
+
+
 @pytest.mark.parametrize("kind", ["generator", "predictor"])
 def test_going_on_from_any_epoch_gives_the_same_bits(kind, examples, space):
     states, knobs = [], {f"{kind}_epochs": 5}
@@ -168,6 +187,22 @@ def test_a_longer_training_learns_made_up_accuracies_and_a_random_ranking_does_n
     )
     assert learned["within_tasks"]["spearman"]["mean"] > 0.5
     assert learned["within_tasks"]["spearman"]["mean"] > untrained["within_tasks"]["spearman"]["mean"]
+
+
+def test_one_task_says_nothing_about_the_spread_of_tasks(examples, space):
+    novel, network = examples["novel"], fresh("predictor", SIZE, space, 0)
+    mine = (novel.task == 0).nonzero().flatten().tolist()
+    one = replace(
+        novel,
+        classes=novel.classes[:1],
+        names=novel.names[:1],
+        task=novel.task[mine],
+        types=novel.types[mine],
+        accuracy=novel.accuracy[mine],
+        genotypes=[novel.genotypes[i] for i in mine],
+    )
+    found = judge_predictor(network, one, [], config(), knows_tasks=True, seed=0, device=CPU)["pooled"]["spearman"]
+    assert found["value"] is not None and (found["low"], found["high"]) == (None, None)
 
 
 def test_centred_values_have_no_mean_in_any_task(examples):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.core.errors import CapabilityError, ScoreError
-from pipeline.strategies.indicators import Measured
+from pipeline.strategies.indicators import Indicator, Measured, best_by_ranks
 from pipeline.strategies.random_search import RandomSearch
 from tests.strategies.toy import INDICATOR, ToySpace
 
@@ -48,3 +48,12 @@ def test_no_finite_score_at_all_is_an_error():
 def test_a_missing_generator_is_refused():
     with pytest.raises(CapabilityError, match="generator"):
         RandomSearch(ToySpace())
+
+
+def test_the_best_is_chosen_by_the_rule_of_the_methods_it_is_compared_with():
+    values = {"first": [5.0, 5.0, 5.0, 4.0], "second": [1.0, 2.0, 1.0, 3.0], "third": [1.0, 1.0, 1.0, 2.0]}
+    indicators = [Indicator(name, True) for name in values]
+    strategy = search(4, indicators=indicators)
+    drawn = strategy.ask()
+    strategy.tell({name: Measured([[value] for value in column]) for name, column in values.items()})
+    assert strategy.found()[0] == drawn[best_by_ranks([(column, True) for column in values.values()])]
