@@ -227,3 +227,16 @@ def test_folders_that_look_like_splits_beside_others_are_no_classes(kind, tops, 
             write(tmp_path / "pictures" / top / name, content)
     with pytest.raises(DataError, match="look like splits"):
         made(tmp_path, "mine", knobs=KNOBS, spec=FetchConfig(path=str(tmp_path / "pictures"), kind=kind))
+
+
+@pytest.mark.parametrize("kind", ["few_shot", "classification"])
+@pytest.mark.parametrize("tops", [("",), ("train/", "test/", "val/")])
+def test_folders_within_a_class_are_no_classes_and_named(kind, tops, tmp_path):
+    own = {top: top[:-1] if kind == "few_shot" else "" for top in tops}
+    files = {f"{top}{own[top]}{name}": content for top in tops for name, content in folder_files().items()}
+    owls = [f"{tops[0]}owl/{sex}" for sex in ("females", "males")]
+    files |= {f"{folder}/{i}.png": encoded(picture(folder, i)) for folder in owls for i in range(6)}
+    for name, content in files.items():
+        write(tmp_path / "pictures" / name, content)
+    with pytest.raises(DataError, match=f"2 folders of images inside .* {', '.join(owls)}. .*'owl', .*'owl_females'"):
+        made(tmp_path, "mine", knobs=KNOBS, spec=FetchConfig(path=str(tmp_path / "pictures"), kind=kind))
