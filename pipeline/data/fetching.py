@@ -183,9 +183,7 @@ def _own_file(source, mirror: Mirror | None) -> Found:
     """The user's own folder or archive, which nobody has to vouch for."""
     if not source.path:
         raise ConfigError("A folder under data.folders needs a path, e.g. {path: /pictures/birds}.")
-    path = expanded(source.path, "A folder under data.folders")
-    if not path.exists() and mirror is not None and not path.is_absolute():
-        path = mirror.folder / source.path
+    path = own_path(source.path, mirror and mirror.folder, "A folder under data.folders")
     if path.is_dir():
         listing = list(folder_listing(path))
         if not listing:
@@ -194,6 +192,15 @@ def _own_file(source, mirror: Mirror | None) -> Found:
     if path.is_file():
         return Found(source, path, path.name, "user", False, checksums(path)["sha256"])
     raise DataError(f"{path} does not exist. Correct `path` of this folder under data.folders in params.yaml.")
+
+
+def own_path(given: str, mirror: pathlib.Path | None, what: str) -> pathlib.Path:
+    """Where a folder or archive of the user's own lies: from the project's folder, else in the mirror.
+
+    Raises ConfigError, naming the place, for an account that is not there.
+    """
+    path = expanded(given, what)
+    return path if mirror is None or path.is_absolute() or path.exists() else mirror / path
 
 
 def expanded(path: PathLike, what: str) -> pathlib.Path:
@@ -290,10 +297,13 @@ def folder_listing(folder: pathlib.Path) -> Iterator[tuple[str, str]]:
         yield name, checksums(path)["sha256"]
 
 
-def folder_sizes(folder: pathlib.Path) -> Iterator[tuple[str, int]]:
-    """(name, bytes) of the files of a folder, sorted by name; their content is not read."""
-    for name, path in folder_files(folder):
-        yield name, path.stat().st_size
+def folder_state(path: pathlib.Path) -> list[tuple[str, int, int]]:
+    """(name, bytes, time of the last change in nanoseconds) of a file, or of a folder's files sorted by name.
+
+    Their content is not read. Raises DataError like `folder_files`.
+    """
+    files = folder_files(path) if path.is_dir() else [(path.name, path)]
+    return [(name, seen.st_size, seen.st_mtime_ns) for name, seen in ((name, one.stat()) for name, one in files)]
 
 
 def listing_digest(listing: Sequence[tuple[str, str]]) -> str:
