@@ -267,16 +267,31 @@ def published(source) -> str:
 
 
 def folder_files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
-    """(name relative to the folder, path) of all files below it that are not hidden, sorted by name."""
+    """(name relative to the folder, path) of all files below it that are not hidden, sorted by name.
+
+    Links are followed. Raises DataError for what cannot be read, and for a link to a folder that it lies in.
+    """
     found = []
-    for parent, folders, names in os.walk(folder, onerror=_refused):
+    for parent, folders, names in os.walk(folder, onerror=_refused, followlinks=True):
         folders[:] = [one for one in folders if not one.startswith(".")]
+        for name in folders:
+            _require_end(folder, pathlib.Path(parent, name))
         for name in names:
             if not name.startswith("."):
                 path = pathlib.Path(parent, name)
                 _require_file(path)
                 found.append((path.relative_to(folder).as_posix(), path))
     return iter(sorted(found))
+
+
+def _require_end(top: pathlib.Path, path: pathlib.Path) -> None:
+    """Raises DataError for a link that leads from the folder `top` back to where it lies, and so on without end."""
+    if path.is_symlink():
+        target = path.resolve()
+        # a parent by name may lie elsewhere, behind another link
+        for parent in (top, *(one for one in path.parents if top in one.parents)):
+            if parent.resolve().is_relative_to(target):
+                raise DataError(f"{path} is a link to {target}, a folder that it lies in itself. Take it out.")
 
 
 def _require_file(path: pathlib.Path) -> None:
