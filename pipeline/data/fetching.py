@@ -183,9 +183,7 @@ def _own_file(source, mirror: Mirror | None) -> Found:
     """The user's own folder or archive, which nobody has to vouch for."""
     if not source.path:
         raise ConfigError("A folder under data.folders needs a path, e.g. {path: /pictures/birds}.")
-    path = expanded(source.path, "A folder under data.folders")
-    if not path.exists() and mirror is not None and not path.is_absolute():
-        path = mirror.folder / source.path
+    path = own_path(source.path, mirror and mirror.folder, "A folder under data.folders")
     if path.is_dir():
         listing = list(folder_listing(path))
         if not listing:
@@ -194,6 +192,15 @@ def _own_file(source, mirror: Mirror | None) -> Found:
     if path.is_file():
         return Found(source, path, path.name, "user", False, checksums(path)["sha256"])
     raise DataError(f"{path} does not exist. Correct `path` of this folder under data.folders in params.yaml.")
+
+
+def own_path(given: str, mirror: pathlib.Path | None, what: str) -> pathlib.Path:
+    """Where a folder or archive of the user's own lies: from the project's folder, else in the mirror.
+
+    Raises ConfigError, naming the place, for an account that is not there.
+    """
+    path = expanded(given, what)
+    return path if mirror is None or path.is_absolute() or path.exists() else mirror / path
 
 
 def expanded(path: PathLike, what: str) -> pathlib.Path:
@@ -260,16 +267,31 @@ def published(source) -> str:
 
 
 def folder_files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
-    """(name relative to the folder, path) of all files below it that are not hidden, sorted by name."""
+    """(name relative to the folder, path) of all files below it that are not hidden, sorted by name.
+
+    Links are followed. Raises DataError for what cannot be read, and for a link to a folder that it lies in.
+    """
     found = []
-    for parent, folders, names in os.walk(folder, onerror=_refused):
+    for parent, folders, names in os.walk(folder, onerror=_refused, followlinks=True):
         folders[:] = [one for one in folders if not one.startswith(".")]
+        for name in folders:
+            _require_end(folder, pathlib.Path(parent, name))
         for name in names:
             if not name.startswith("."):
                 path = pathlib.Path(parent, name)
                 _require_file(path)
                 found.append((path.relative_to(folder).as_posix(), path))
     return iter(sorted(found))
+
+
+def _require_end(top: pathlib.Path, path: pathlib.Path) -> None:
+    """Raises DataError for a link that leads from the folder `top` back to where it lies, and so on without end."""
+    if path.is_symlink():
+        target = path.resolve()
+        # a parent by name may lie elsewhere, behind another link
+        for parent in (top, *(one for one in path.parents if top in one.parents)):
+            if parent.resolve().is_relative_to(target):
+                raise DataError(f"{path} is a link to {target}, a folder that it lies in itself. Take it out.")
 
 
 def _require_file(path: pathlib.Path) -> None:
@@ -290,10 +312,13 @@ def folder_listing(folder: pathlib.Path) -> Iterator[tuple[str, str]]:
         yield name, checksums(path)["sha256"]
 
 
-def folder_sizes(folder: pathlib.Path) -> Iterator[tuple[str, int]]:
-    """(name, bytes) of the files of a folder, sorted by name; their content is not read."""
-    for name, path in folder_files(folder):
-        yield name, path.stat().st_size
+def folder_state(path: pathlib.Path) -> list[tuple[str, int, int]]:
+    """(name, bytes, time of the last change in nanoseconds) of a file, or of a folder's files sorted by name.
+
+    Their content is not read. Raises DataError like `folder_files`.
+    """
+    files = folder_files(path) if path.is_dir() else [(path.name, path)]
+    return [(name, seen.st_size, seen.st_mtime_ns) for name, seen in ((name, one.stat()) for name, one in files)]
 
 
 def listing_digest(listing: Sequence[tuple[str, str]]) -> str:

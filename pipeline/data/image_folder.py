@@ -59,13 +59,13 @@ class ImageFolder(Dataset):
             yield from images_of_parts({classes[folder]: members for folder, members in by_class.items()}, self.folder)
             return
         split_of = given_split(classes.values(), self.folder.path)
+        names = class_names(classes.values(), split_of is not None, SPLIT_WORDS, self.folder.path)
         if split_of is None:
-            refuse_split_beside_others(classes.values(), SPLIT_WORDS, self.folder.path)
-            split_of = drawn_split(sorted(classes.values()), self.folder)
+            split_of = drawn_split(sorted(names), self.folder)
         for folder, members in by_class.items():
             place = classes[folder]
             for name, blob in members if place in split_of else ():
-                yield Record(class_name(place, split_of), split_of[place], name, blob)
+                yield Record(names[place], split_of[place], name, blob)
 
 
 def without_shared_folders(folders: list[str], path: str) -> dict[str, str]:
@@ -116,10 +116,27 @@ def given_split(places: Collection[str], path: str) -> dict[str, str] | None:
     return found
 
 
-def class_name(place: str, split_of: Mapping[str, str]) -> str:
-    """The class's name: its place, without the split's folder where that is part of it."""
-    top, _, rest = place.partition("/")
-    return rest if rest and SPLIT_WORDS.get(top) == split_of[place] else place
+def class_names(places: Collection[str], is_split: bool, words: Collection[str], path: str) -> dict[str, str]:
+    """Place -> the class's name, without the split's folder where the top level holds splits.
+
+    Raises DataError where folders lie in a class's folder: whether each is a class is the user's to say.
+
+    Args:
+        words: what folders of splits are called; where the top level holds none, no folder may look like one.
+    """
+    if not is_split:
+        refuse_split_beside_others(places, words, path)
+    names = {place: place.partition("/")[2] if is_split else place for place in places}
+    deep = sorted(place for place, name in names.items() if "/" in name)
+    if deep:
+        example = names[deep[0]]
+        raise DataError(
+            f"{path}: {len(deep)} {'folder' if len(deep) == 1 else 'folders'} of images inside class folders, e.g. "
+            f"{', '.join(deep[:3])}. Put the images of a class directly into its folder '{example.split('/')[0]}', or, "
+            f"where each of these is a class of its own, move it up, e.g. as '{example.replace('/', '_')}'; then run "
+            "the same command again."
+        )
+    return names
 
 
 def drawn_split(places: list[str], folder: FetchConfig) -> dict[str, str]:
@@ -176,9 +193,7 @@ def images_of_parts(by_place: Mapping[str, list[tuple[str, Blob]]], folder: Fetc
                 f"'{missing[0]}'. Add it, or put the class folders directly into {folder.path} to have their images "
                 "divided by a seed."
             )
-    else:
-        refuse_split_beside_others(by_place, PART_WORDS, folder.path)
-    names = {place: place.partition("/")[2] if parted else place for place in by_place}
+    names = class_names(by_place, parted, PART_WORDS, folder.path)
     if len(set(names.values())) < 2:
         raise DataError(f"{folder.path} has one class, '{min(names.values())}'; a data set needs two or more.")
     for place, members in by_place.items():

@@ -16,10 +16,10 @@ from pipeline import data, methods, spaces
 from pipeline.core.artifacts import digest, read_json, sha256
 from pipeline.core.code import PACKAGE, CodeIndex
 from pipeline.core.config import BUDGETS, LARGEST, build, is_text, resolve
-from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError, shown
+from pipeline.core.errors import ArtifactError, ConfigError, DataError, UnknownNameError, shown
 from pipeline.core.types import CLASSIFICATION, FEW_SHOT, KINDS
 from pipeline.core.yaml_text import parse_yaml
-from pipeline.data.fetching import expanded, folder_sizes
+from pipeline.data.fetching import expanded, folder_state, own_path
 from pipeline.data.published_tables import TABLES
 from pipeline.data.settings import FetchConfig, PrepareConfig
 from pipeline.episodes.settings import EpisodesConfig
@@ -38,7 +38,7 @@ from pipeline.recipes.database import DatabaseConfig
 from pipeline.recipes.meta_settings import GeneratorTraining, MetaTrainConfig, PredictorTraining
 from pipeline.recipes.proxy_scores import RateConfig, ScoreConfig
 from pipeline.stages import needs
-from pipeline.stages.common import FROZEN
+from pipeline.stages.common import FROZEN, MIRROR_VARIABLE
 
 PARAMS = pathlib.Path("params.yaml")
 ROWS, LOOKUPS = pathlib.Path("results/rows"), pathlib.Path("results/lookups")
@@ -469,15 +469,21 @@ class Freezer:
             yield f"{stage}_{dataset}.json", self._file(stage, dataset, params, family=family * (stage == "prepare"))
 
     def _content(self, dataset: str, options: Mapping[str, Any]) -> str | None:
-        """Digest of the names and sizes of the files in a user's folder, so that a changed one is fetched again.
+        """Digest of names, sizes and times of the files in a user's folder, so that a changed one is fetched again.
 
-        Where the folder is not at hand, as in a clone elsewhere, what was frozen before.
+        Where the folder is not at hand, as in a clone elsewhere, what was frozen before. None where it cannot be read:
+        the fetch stage says why, to those who use it.
         """
-        path = expanded(options["path"], f"data.folders.{dataset}.path")
-        if path.is_dir():
-            return digest([[str(name), size] for name, size in folder_sizes(path)])
-        if path.is_file():
-            return digest([path.name, path.stat().st_size])
+        if not options["path"]:
+            return None
+        mirror = os.environ.get(MIRROR_VARIABLE) or section_of(self.config, "data").get("mirror")
+        folder = expanded(mirror, "data.mirror") if mirror else None
+        try:
+            path = own_path(options["path"], folder, f"data.folders.{dataset}.path")
+            if path.exists():
+                return digest(folder_state(path))
+        except (DataError, OSError):
+            return None
         frozen = FROZEN / f"fetch_{dataset}.json"
         return read_json(frozen)["params"].get("content") if frozen.exists() else None
 

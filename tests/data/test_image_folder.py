@@ -227,3 +227,36 @@ def test_folders_that_look_like_splits_beside_others_are_no_classes(kind, tops, 
             write(tmp_path / "pictures" / top / name, content)
     with pytest.raises(DataError, match="look like splits"):
         made(tmp_path, "mine", knobs=KNOBS, spec=FetchConfig(path=str(tmp_path / "pictures"), kind=kind))
+
+
+@pytest.mark.parametrize("kind", ["few_shot", "classification"])
+@pytest.mark.parametrize("tops", [("",), ("train/", "test/", "val/")])
+def test_folders_within_a_class_are_no_classes_and_named(kind, tops, tmp_path):
+    own = {top: top[:-1] if kind == "few_shot" else "" for top in tops}
+    files = {f"{top}{own[top]}{name}": content for top in tops for name, content in folder_files().items()}
+    owls = [f"{tops[0]}owl/{sex}" for sex in ("females", "males")]
+    files |= {f"{folder}/{i}.png": encoded(picture(folder, i)) for folder in owls for i in range(6)}
+    for name, content in files.items():
+        write(tmp_path / "pictures" / name, content)
+    with pytest.raises(DataError, match=f"2 folders of images inside .* {', '.join(owls)}. .*'owl', .*'owl_females'"):
+        made(tmp_path, "mine", knobs=KNOBS, spec=FetchConfig(path=str(tmp_path / "pictures"), kind=kind))
+
+
+def test_class_folders_that_are_links_are_followed(tmp_path, folder_set):
+    for name, content in folder_files().items():
+        write(tmp_path / "elsewhere" / name, content)
+    (tmp_path / "pictures").mkdir()
+    for folder in (tmp_path / "elsewhere").iterdir():
+        (tmp_path / "pictures" / folder.name).symlink_to(folder)
+    prepared = made(tmp_path, "mine", knobs=KNOBS, spec=FetchConfig(path=str(tmp_path / "pictures"), title="Mine"))
+    assert prepared.digest == folder_set.digest
+
+
+@pytest.mark.parametrize("target", [".", "..", "../class01"])
+def test_links_that_lead_back_to_where_they_lie_are_refused(target, tmp_path):
+    for name in ("class00", "class01"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+    (tmp_path / "pictures/class00/on").symlink_to(target)
+    (tmp_path / "pictures/class01/back").symlink_to("../class00")
+    with pytest.raises(DataError, match="a folder that it lies in itself"):
+        made(tmp_path, "mine", knobs=KNOBS, spec=FetchConfig(path=str(tmp_path / "pictures")))

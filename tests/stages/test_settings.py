@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import os
 
 import pytest
 import yaml
@@ -360,22 +361,36 @@ def test_parameters_that_come_back_are_older_than_what_was_made_with_them(config
     assert not is_fresh()
 
 
-@pytest.mark.parametrize("change", ["a file more", "a longer file", "a file less"])
-def test_a_users_folder_that_changed_is_fetched_again(config, tmp_path, change):
+@pytest.mark.parametrize("is_in_mirror", [False, True])
+@pytest.mark.parametrize("change", ["a file more", "a longer file", "a file of the same length", "a file less"])
+def test_a_users_folder_that_changed_is_fetched_again(config, tmp_path, monkeypatch, change, is_in_mirror):
     folder = tmp_path / "birds"
+    if is_in_mirror:
+        monkeypatch.delenv("FEWSHOT_NAS_MIRROR", raising=False)
+        config = changed(config, "data", "mirror", str(tmp_path))
     (folder / "owl").mkdir(parents=True)
     for name in ("a.png", "b.png"):
         (folder / "owl" / name).write_bytes(b"12")
-    named = changed(config, "data", "folders", {"birds": {"path": str(folder)}})
+    named = changed(config, "data", "folders", {"birds": {"path": "birds" if is_in_mirror else str(folder)}})
     before = Freezer(named).files
     assert Freezer(named).files == before
     if change == "a file more":
         (folder / "owl" / "c.png").write_bytes(b"12")
     elif change == "a longer file":
         (folder / "owl" / "a.png").write_bytes(b"123")
+    elif change == "a file of the same length":
+        (folder / "owl" / "a.png").write_bytes(b"21")
+        os.utime(folder / "owl" / "a.png", ns=(0, 1))
     else:
         (folder / "owl" / "a.png").unlink()
     assert difference(before, Freezer(named).files) == {"fetch_birds.json"}
+
+
+def test_a_folder_that_cannot_be_read_is_left_to_the_fetch_stage_so_that_others_go_on(config, tmp_path):
+    (tmp_path / "gone.png").symlink_to("nothing")
+    options = {"birds": {"path": str(tmp_path)}, "owls": {}}
+    files = Freezer(changed(config, "data", "folders", options)).files
+    assert files["fetch_birds.json"]["params"]["content"] is files["fetch_owls.json"]["params"]["content"] is None
 
 
 def test_a_report_is_made_anew_when_a_result_outside_the_grid_has_come(config, tmp_path, monkeypatch):
