@@ -19,7 +19,7 @@ from pipeline.core.artifacts import read_json
 from pipeline.core.config import build
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.progress import spoken
-from pipeline.data.fetching import folder_sizes
+from pipeline.data.fetching import folder_files
 from pipeline.evaluation.schedule import critical_path, end, tails
 from pipeline.evaluation.work import Costs, Images, seconds, work
 from pipeline.stages.common import FROZEN
@@ -157,7 +157,7 @@ def counts_of(dataset: str, most: int | None) -> tuple[int, int] | None:
     folder = frozen_params(f"fetch_{dataset}").get("folder", {}).get("path")
     if not folder or not (path := pathlib.Path(folder).expanduser()).is_dir():
         return None
-    n_files = sum(1 for _ in folder_sizes(path))
+    n_files = sum(1 for _ in folder_files(path))
     return round(TRAIN_SHARE * n_files), n_files - round(TRAIN_SHARE * n_files)
 
 

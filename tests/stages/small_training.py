@@ -124,7 +124,7 @@ def frozen_of(stage, dataset, train) -> dict:
 
 
 NAMES = (
-    "miniimagenet", "tieredimagenet", "cifarfs", "fc100", "omniglot", "doublemnist", "5cells", "8cells",
+    "miniimagenet", "tieredimagenet", "imagenet32", "cifarfs", "fc100", "omniglot", "doublemnist", "5cells", "8cells",
     *DARTS_SETS,
 )  # fmt: skip
 
