@@ -329,7 +329,7 @@ print("kept:", state.load()["weights"].tolist() == list(range(10)))
 @pytest.mark.parametrize("limit", [0, 20_000, 500_000, 800_100])
 def test_a_checkpoint_on_a_full_disk_is_explained_and_the_state_before_is_kept(limit, tmp_path):
     """The limit on file sizes stops PyTorch within its archive's head, an array, and its list of contents."""
-    command = [sys.executable, "-c", FULL_FOR_A_CHECKPOINT, str(tmp_path / "c.pt"), str(limit)]
+    command = [sys.executable, "-B", "-c", FULL_FOR_A_CHECKPOINT, str(tmp_path / "c.pt"), str(limit)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "explained:" in printed and "free some space" in printed and "kept: True" in printed
     assert os.listdir(tmp_path) == ["c.pt"]

@@ -170,7 +170,7 @@ def test_a_place_without_permission_to_write_is_an_error_that_names_it(tmp_path)
 
 
 def test_a_full_disk_is_explained_and_leaves_nothing_behind(tmp_path):
-    """The limit on file sizes stops the writing half way, as a full disk does."""
+    """The limit on file sizes stops the writing half way, as a full disk does, and without -B that of modules."""
     mirror = make_mirror(tmp_path / "mirror", mini_csv)
     program = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
@@ -181,7 +181,7 @@ def test_a_full_disk_is_explained_and_leaves_nothing_behind(tmp_path):
         "except DiskFullError as error: print('explained:', error)"
     )
     out = tmp_path / "raw/mini.tar"
-    command = [sys.executable, "-c", program, str(out), str(mirror)]
+    command = [sys.executable, "-B", "-c", program, str(out), str(mirror)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "explained:" in answer.stdout and "free some space" in answer.stdout
     assert list(out.parent.iterdir()) == []

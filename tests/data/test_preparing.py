@@ -229,7 +229,7 @@ def test_a_raw_archive_that_cannot_be_read_is_an_error(tmp_path):
 
 
 def test_a_full_disk_while_preparing_is_explained_and_leaves_nothing_behind(tmp_path):
-    """The limit on file sizes stops the writing half way, as a full disk does."""
+    """The limit on file sizes stops the writing half way, as a full disk does, and without -B that of modules."""
     fetch(get("fc100")(Options(SMALL)), "fc100", tmp_path / "raw.tar", mirror=make_mirror(tmp_path / "mirror", cifar))
     program = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, 700_000))\n"
@@ -241,7 +241,7 @@ def test_a_full_disk_while_preparing_is_explained_and_leaves_nothing_behind(tmp_
         "try: prepare(dataset, 'fc100', sys.argv[1], **files)\n"
         "except DiskFullError as error: print('explained:', error)"
     )
-    command = [sys.executable, "-c", program, str(tmp_path / "raw.tar"), str(tmp_path / "prepared")]
+    command = [sys.executable, "-B", "-c", program, str(tmp_path / "raw.tar"), str(tmp_path / "prepared")]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "explained:" in answer.stdout
     assert list((tmp_path / "prepared").iterdir()) == []
