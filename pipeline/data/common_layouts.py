@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +14,10 @@ from pipeline.data.archives import Blob, Tree
 from pipeline.data.base import Record
 
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
+EXAMPLES = 3
 
 
 def image_files(tree: Tree) -> Iterator[tuple[str, Blob]]:
@@ -21,14 +26,35 @@ def image_files(tree: Tree) -> Iterator[tuple[str, Blob]]:
     Raises DataError for names with control characters, which would be obeyed where they are shown.
     """
     for name in sorted(tree):
-        parts = name.split("/")
-        if name.lower().endswith(IMAGE_SUFFIXES) and not any(part.startswith((".", "__MACOSX")) for part in parts):
+        if name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name):
             if UNPRINTABLE.search(name):
                 raise DataError(
                     f"{tree.what} holds an image called {name!r}. A name must be text without control characters and "
                     "ends of lines: rename the file or the folder it lies in and run the same command again."
                 )
             yield name, tree[name]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file, or a folder it lies in, is hidden or one that macOS adds to archives."""
+    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+
+
+def left_out(names: Collection[str]) -> str:
+    """How many files are no images by their names, of what kinds, and the first of them; "" where there are none."""
+    if not names:
+        return ""
+    names = sorted(names)
+    endings = ("hidden" if is_hidden(name) else posixpath.splitext(name)[1].lower() for name in names)
+    kinds = collections.Counter(ending or "without a suffix" for ending in endings)
+    counts = [f"{n} {kind if kind.isprintable() else repr(kind)}" for kind, n in kinds.most_common(EXAMPLES)]
+    more = f" and {len(kinds) - EXAMPLES} other kinds" if len(kinds) > EXAMPLES else ""
+    are = "file is" if len(names) == 1 else "files are"
+    examples = ", ".join(map(repr, names[:EXAMPLES]))
+    return (
+        f"{len(names)} {are} left out ({', '.join(counts)}{more}), e.g. {examples}. Images are files that are not "
+        f"hidden and end in {', '.join(IMAGE_SUFFIXES)}"
+    )
 
 
 def class_folders(tree: Tree, split_of: Mapping[str, str]) -> Iterator[Record]:

@@ -69,6 +69,10 @@ def fetch(dataset, name: str, out: PathLike, *, mirror: PathLike | None = None) 
         shutil.rmtree(waiting, ignore_errors=True)
     variants = [one.name for one in found if not one.official and one.origin != "user"]
     say(f"{name}: {', '.join(one.name for one in found)} -> {out}")
+    for one in found:
+        if one.origin == "user" and one.path.is_dir() and (hidden := hidden_names(one.path)):
+            examples = ", ".join(map(repr, hidden[:3]))
+            say(f"{name}: {len(hidden)} hidden files and folders of {one.path} are left out, e.g. {examples}")
     if variants:
         say(f"{name}: not the official {', '.join(variants)} but a mirror's variant; results will say so")
 
@@ -282,6 +286,16 @@ def folder_files(folder: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
                 _require_file(path)
                 found.append((path.relative_to(folder).as_posix(), path))
     return iter(sorted(found))
+
+
+def hidden_names(folder: pathlib.Path) -> list[str]:
+    """The hidden files and folders that `folder_files` leaves out, relative to the folder, sorted."""
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        hidden = (pathlib.Path(parent, one) for one in (*folders, *names) if one.startswith("."))
+        found.extend(path.relative_to(folder).as_posix() for path in hidden)
+        folders[:] = [one for one in folders if not one.startswith(".")]
+    return sorted(found)
 
 
 def _require_end(top: pathlib.Path, path: pathlib.Path) -> None:

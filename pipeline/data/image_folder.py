@@ -14,12 +14,13 @@ import posixpath
 from collections.abc import Collection, Iterator, Mapping
 
 from pipeline.core.errors import ConfigError, DataError
+from pipeline.core.progress import say
 from pipeline.core.rng import numpy_stream
 from pipeline.core.types import CLASSIFICATION, SPLITS
 from pipeline.data import DATASETS
 from pipeline.data.archives import Blob, Tree
 from pipeline.data.base import Dataset, Layout, Options, Record, Source, content_of
-from pipeline.data.common_layouts import image_files
+from pipeline.data.common_layouts import image_files, left_out
 from pipeline.data.drawn_parts import part_to_test
 from pipeline.data.settings import FetchConfig
 
@@ -52,8 +53,12 @@ class ImageFolder(Dataset):
 
     def records(self, raw: Tree, layout: str) -> Iterator[Record]:
         by_class = collections.defaultdict(list)
-        for name, blob in image_files(content_of(raw, self.source)):
+        files = content_of(raw, self.source)
+        images = dict(image_files(files))
+        for name, blob in images.items():
             by_class[posixpath.dirname(name)].append((name, blob))
+        if others := left_out(files.keys() - images.keys()):
+            say(f"{self.folder.path}: {others}")
         classes = without_shared_folders(list(by_class), self.folder.path)
         if self.kind == CLASSIFICATION:
             yield from images_of_parts({classes[folder]: members for folder, members in by_class.items()}, self.folder)

@@ -121,6 +121,39 @@ def test_other_files_and_hidden_files_are_left_out(tmp_path, folder_set):
     assert made_folder(tmp_path, folder_files() | noise).digest == folder_set.digest
 
 
+def test_files_that_are_left_out_are_told_with_their_number_kinds_and_first_names(tmp_path, capsys):
+    noise = {"class00/notes.txt": b"x", ".trash/1.png": b"x", "class01/a.HEIC": b"x", "class01/b.heic": b"x", "x": b""}
+    made_folder(tmp_path / "folder", folder_files() | noise)
+    said = capsys.readouterr().err
+    assert "1 hidden files and folders of" in said and "e.g. '.trash'" in said
+    assert "pictures: 4 files are left out (2 .heic, 1 .txt, 1 without a suffix), e.g. 'class00/notes.txt'" in said
+    write_zip(tmp_path / "x.zip", folder_files() | {"class00/.hidden\n.png": b""})
+    made(tmp_path / "zip", "mine", knobs=KNOBS, spec=FetchConfig(path=str(tmp_path / "x.zip")))
+    assert r"1 file is left out (1 hidden), e.g. 'class00/.hidden\n.png'. Images are" in capsys.readouterr().err
+
+
+def test_nothing_is_told_of_a_folder_of_which_nothing_is_left_out(tmp_path, capsys):
+    made_folder(tmp_path, folder_files())
+    assert "left out" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "suffix, kind",
+    [
+        ("JPE", "JPEG"),
+        ("jfif", "JPEG"),
+        ("webp", "WEBP"),
+        ("bmp", "BMP"),
+        ("tif", "TIFF"),
+        ("gif", "GIF"),
+        ("pnm", "PPM"),
+    ],
+)
+def test_the_usual_suffixes_are_those_of_images(suffix, kind, tmp_path):
+    other = {f"class{c:02d}/other.{suffix}": encoded(picture(c, "other", side=16), kind) for c in range(12)}
+    assert len(made_folder(tmp_path, folder_files() | other).images) == 84
+
+
 def test_an_image_in_two_splits_is_refused_unless_reported(tmp_path):
     files = folder_files()
     files |= {f"class{c:02d}/copy.png": encoded(picture("the same")) for c in range(12)}
