@@ -261,6 +261,7 @@ def write_images(
             raise UnreadableImagesError(failures, records, dataset, name)
         checks = check(records, findings, array, dropped)
         refuse_duplicates(checks, dataset, name)
+        tell_repeated(checks, dataset, name)
         search_split = KINDS[dataset.kind].search_split
         mean, std = mean_and_std(array[: sum(record.split == search_split for record in records)])
     return Measured(findings, checks, mean, std)
@@ -322,11 +323,13 @@ def mean_and_std(images: np.ndarray) -> tuple[list[float], list[float]]:
 def check(
     records: Sequence[Record], findings: Sequence[Finding], array: np.ndarray, dropped: dict[str, str]
 ) -> dict[str, Any]:
-    """Findings for the manifest: equal and nearly equal images in different splits, images left out."""
+    """Findings for the manifest: equal images, nearly equal ones in different splits, images left out."""
     exact = list(_across_splits(records, [finding.sha256 for finding in findings]))
     alike = _across_splits(records, [finding.hash for finding in findings])
     near = [pair for pair in alike if findings[pair[0]].sha256 != findings[pair[1]].sha256 and _close(array, *pair)]
-    within = len(records) - len({(record.split, found.sha256) for record, found in zip(records, findings, strict=True)})
+    repeated = list(_within_splits(records, [finding.sha256 for finding in findings]))
+    between = [(a, b) for a, b in repeated if records[a].class_name != records[b].class_name]
+    within = [(a, b) for a, b in repeated if records[a].class_name == records[b].class_name]
 
     def listed(pairs):
         return {"count": len(pairs), "examples": [[records[a].source, records[b].source] for a, b in pairs[:LISTED]]}
@@ -334,7 +337,8 @@ def check(
     return {
         "duplicates_across_splits": listed(exact),
         "near_duplicates_across_splits": listed(near),
-        "duplicates_within_splits": within,
+        "duplicates_between_classes_of_a_split": listed(between),
+        "duplicates_within_classes": listed(within),
         "dropped": [{"source": source, "reason": reason} for source, reason in sorted(dropped.items())],
     }
 
@@ -348,6 +352,15 @@ def _across_splits(records: Sequence[Record], keys: Sequence[Any]) -> Iterator[t
             yield other, row
 
 
+def _within_splits(records: Sequence[Record], keys: Sequence[Any]) -> Iterator[tuple[int, int]]:
+    """Pairs of rows with equal keys in one split: the first row of a key there with the others."""
+    first: dict[Any, int] = {}
+    for row, (record, key) in enumerate(zip(records, keys, strict=True)):
+        other = first.setdefault((record.split, key), row)
+        if other != row:
+            yield other, row
+
+
 def _close(array: np.ndarray, a: int, b: int) -> bool:
     return bool(np.abs(array[a].astype(np.int16) - array[b]).mean() < NEAR)
 
@@ -357,9 +370,7 @@ def refuse_duplicates(checks: dict[str, Any], dataset: Dataset, name: str) -> No
     found = checks["duplicates_across_splits"]
     if found["count"] == 0:
         return
-    pairs = "\n".join(f"  {a} = {b}" for a, b in found["examples"])
-    lie = "image lies" if found["count"] == 1 else "images lie"
-    message = f"{dataset.called(name)}: {found['count']} {lie} in two splits:\n{pairs}"
+    message = f"{dataset.called(name)}: {_lying(found, 'in two splits')}"
     if dataset.duplicates == "refuse":
         raise DataError(
             f"{message}\nA test on images that were trained on proves nothing. Delete one of each pair and run the "
@@ -367,6 +378,29 @@ def refuse_duplicates(checks: dict[str, Any], dataset: Dataset, name: str) -> No
             f"`data: {{folders: {{{name}: {{duplicates: report}}}}}}` in params.yaml."
         )
     say(message)
+
+
+def tell_repeated(checks: dict[str, Any], dataset: Dataset, name: str) -> None:
+    """Say which equal images lie in one split of a user's own folder, whose pictures only the user can mend."""
+    if dataset.options.folder is None:
+        return
+    if (found := checks["duplicates_between_classes_of_a_split"])["count"]:
+        say(
+            f"{dataset.called(name)}: {_lying(found, 'in two classes of one split')}\nNo network can tell of which of "
+            "the two they are. Take each out of the class that it is not of."
+        )
+    if (found := checks["duplicates_within_classes"])["count"]:
+        say(
+            f"{dataset.called(name)}: {_lying(found, 'twice in one class')}\nThey count twice, and a test may show the "
+            "same image to learn from and to recognise. Delete one of each pair unless that is meant."
+        )
+
+
+def _lying(found: dict[str, Any], where: str) -> str:
+    """How many images lie there, and the first pairs."""
+    pairs = "".join(f"\n  {a} = {b}" for a, b in found["examples"])
+    more = f"\n  and {found['count'] - LISTED} more" if found["count"] > LISTED else ""
+    return f"{found['count']} {'image lies' if found['count'] == 1 else 'images lie'} {where}:{pairs}{more}"
 
 
 def index_text(records: Sequence[Record], findings: Sequence[Finding]) -> str:

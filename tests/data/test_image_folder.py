@@ -165,7 +165,34 @@ def test_an_image_in_two_splits_is_refused_unless_reported(tmp_path):
     spec = FetchConfig(path=str(tmp_path / "b"), duplicates="report")
     checks = made(tmp_path, "mine", knobs=KNOBS, spec=spec).manifest["checks"]
     assert checks["duplicates_across_splits"]["count"] == 4
-    assert checks["duplicates_within_splits"] == 9
+    assert checks["duplicates_between_classes_of_a_split"]["count"] == 9
+
+
+@pytest.mark.parametrize("kind", ["few_shot", "classification"])
+def test_an_image_twice_in_one_split_is_told_with_what_it_means(kind, tmp_path, capsys):
+    parts = {"few_shot": ("train", "val", "test"), "classification": ("train", "test")}[kind]
+    shared = {"few_shot": "{0}-class{1}", "classification": "class{1}"}[kind]
+    files = {
+        f"{part}/{shared.format(part, c)}/{i}.png": encoded(picture(part, c, i))
+        for part in parts for c in (1, 2) for i in range(3)
+    }  # fmt: skip
+    first, second = (f"train/{shared.format('train', c)}" for c in (1, 2))
+    made_folder_of(kind, tmp_path / "a", files)
+    assert "lie" not in capsys.readouterr().err
+    files |= {f"{first}/again.png": files[f"{first}/0.png"], f"{second}/again.png": files[f"{first}/1.png"]}
+    checks = made_folder_of(kind, tmp_path / "b", files).manifest["checks"]
+    assert checks["duplicates_across_splits"]["count"] == 0
+    assert checks["duplicates_within_classes"]["count"] == checks["duplicates_between_classes_of_a_split"]["count"] == 1
+    said = capsys.readouterr().err
+    assert f"1 image lies twice in one class:\n  {first}/0.png = {first}/again.png\n" in said
+    assert f"1 image lies in two classes of one split:\n  {first}/1.png = {second}/again.png\n" in said
+
+
+def made_folder_of(kind, tmp_path, files):
+    """The prepared set of a folder of a kind whose top level names the splits."""
+    for name, content in files.items():
+        write(tmp_path / "pictures" / name, content)
+    return made(tmp_path, "mine", knobs=KNOBS, spec=FetchConfig(path=str(tmp_path / "pictures"), kind=kind))
 
 
 def classified(tmp_path, files=None, **options):
