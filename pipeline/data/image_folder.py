@@ -9,6 +9,7 @@ images; otherwise those of every class are divided by a seed.
 from __future__ import annotations
 
 import collections
+import math
 import pathlib
 import posixpath
 from collections.abc import Collection, Iterator, Mapping
@@ -145,14 +146,16 @@ def class_names(places: Collection[str], is_split: bool, words: Collection[str],
 
 
 def drawn_split(places: list[str], folder: FetchConfig) -> dict[str, str]:
-    """Place -> split, drawn with the folder's split seed; places outside all splits are left out.
+    """Place -> split, drawn with the folder's split seed; places outside all splits are left out, and that is told.
 
     Raises ConfigError when the shares do not fit the number of classes.
     """
-    counts = {split: counted(getattr(folder, split), len(places)) for split in SPLITS}
-    if sum(counts.values()) == len(places) + 1:
-        # three shares that add up to one may all be rounded up
-        counts["base"] -= 1
+    shares = {split: getattr(folder, split) for split in SPLITS}
+    counts = {split: counted(share, len(places)) for split, share in shares.items()}
+    n_over = sum(counts.values()) - len(places)
+    # shares may all be rounded up, and those that add up to one all down
+    if n_over == 1 or (max(shares.values()) < 1 and math.isclose(sum(shares.values()), 1)):
+        counts["base"] -= n_over
     if sum(counts.values()) > len(places) or too_few(counts):
         raise ConfigError(
             f"The class split wants {listed(counts)} of the {len(places)} classes in {folder.path}. {NEEDED}, and "
@@ -164,6 +167,11 @@ def drawn_split(places: list[str], folder: FetchConfig) -> dict[str, str]:
     for split, count in counts.items():
         split_of.update({places[i]: split for i in order[start : start + count]})
         start += count
+    if others := [place for place in places if place not in split_of]:
+        say(
+            f"{folder.path}: {len(others)} of {len(places)} classes are in no split and left out, e.g. "
+            f"{', '.join(others[:3])}. The split is {listed(counts)}, as data.folders says."
+        )
     return split_of
 
 

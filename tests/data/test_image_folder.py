@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.core.errors import ConfigError, DataError
 from pipeline.core.types import SPLITS
+from pipeline.data.image_folder import drawn_split
 from pipeline.data.settings import FetchConfig, PrepareConfig
 from tests.data.test_battery import check_classes, check_prepared
 from tests.data.tiny_sources import encoded, folder_files, made, made_folder, picture, write, write_tar, write_zip
@@ -40,6 +41,25 @@ def split_with(tmp_path, **options):
 def test_counts_take_exactly_so_many_classes(tmp_path):
     classes = split_with(tmp_path, base=5.0, validation=2.0, novel=3.0)
     assert [len(classes[split]) for split in SPLITS] == [5, 2, 3]
+
+
+@pytest.mark.parametrize("shares", [(0.64, 0.16, 0.2), (0.5, 0.2, 0.3)])
+def test_shares_that_add_up_to_one_leave_no_class_out_and_are_kept_to_a_class(shares, capsys):
+    options = dict(zip(SPLITS, shares, strict=True))
+    for n_classes in range(9, 120):
+        places = [f"class{c}" for c in range(n_classes)]
+        split_of = drawn_split(places, FetchConfig(path="x", **options))
+        assert sorted(split_of) == sorted(places)
+        for split, share in options.items():
+            assert abs(list(split_of.values()).count(split) - share * n_classes) <= 1
+    assert capsys.readouterr().err == ""
+
+
+def test_classes_that_are_in_no_split_are_told(tmp_path, capsys):
+    split_with(tmp_path, base=0.5, validation=2, novel=0.25)
+    said = capsys.readouterr().err
+    assert "pictures: 1 of 12 classes are in no split and left out, e.g. class" in said
+    assert "The split is base 6, validation 2, novel 3," in said
 
 
 @pytest.mark.parametrize("one", [1, 1.0])
