@@ -31,6 +31,7 @@ from pipeline.stages.settings import (
     is_adapted,
     learned,
     learned_pairs,
+    load,
     references_of,
     section_of,
 )
@@ -211,13 +212,20 @@ def prepare(freezer: Freezer, looks: bool) -> None:
         refresh()
 
 
-def start(config: Mapping[str, Any], is_main_process: bool) -> Grid:
+def start(config: Mapping[str, Any], is_main_process: bool, files: Iterable[str | os.PathLike] = ()) -> Grid:
     """Check and freeze the configuration; the parts of it that the rules need. Raises ConfigError.
 
     Jobs of a run parse the Snakefile again; only the main process writes.
+
+    Args:
+        files: what Snakemake read the configuration from, to be read again for what Snakemake passes over.
     """
     # jobs say `python`: they shall find the one that runs Snakemake, activated or not
     os.environ["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', '')}"
+    for path in files if is_main_process else ():
+        # Snakemake takes JSON, too, which is no YAML where it is indented by tabs
+        if os.fspath(path).endswith((".yaml", ".yml")):
+            load(path)
     config = with_overrides(config)
     freezer = Freezer(config)
     if is_main_process:

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 
-from pipeline.core.errors import ArtifactError
+from pipeline.core.errors import ArtifactError, ConfigError
 from pipeline.stages.common import FROZEN
-from pipeline.stages.driver import only_looks, prepare
+from pipeline.stages.driver import only_looks, prepare, start
 from pipeline.stages.folder import DVC, SNAKEMAKE, claim
 from pipeline.stages.settings import Freezer, load
 
@@ -42,3 +42,14 @@ def test_who_looks_beside_a_run_changes_nothing_and_is_refused_where_parameters_
         assert {path: path.read_text() for path in FROZEN.iterdir()} == before
     prepare(other, looks=True)
     assert {path: path.read_text() for path in FROZEN.iterdir()} != before
+
+
+def test_what_snakemake_passes_over_in_the_files_that_it_read_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch
+):
+    config = load()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.yaml").write_text("seed: 1\nseed: 2\n")
+    with pytest.raises(ConfigError, match=r"other.yaml holds the key 'seed' twice"):
+        start(config, True, [tmp_path / "other.yaml"])
+    assert [path.name for path in tmp_path.iterdir()] == ["other.yaml"]

@@ -462,6 +462,14 @@ def test_what_is_not_yaml_is_told(tmp_path):
         load(tmp_path / "params.yaml")
 
 
+def test_a_section_that_stands_twice_is_refused_with_its_lines(tmp_path):
+    text = PARAMS.read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(f"{text}\ntrain: {{epochs: 3}}\n")
+    last = text.count("\n") + 2
+    with pytest.raises(ConfigError, match=rf"params.yaml holds the key 'train' twice .* lines \d+ and {last}\."):
+        load(tmp_path / "params.yaml")
+
+
 def test_the_printed_knobs_are_the_defaults_of_params_yaml(config, capsys):
     from pipeline.__main__ import main
 

@@ -6,7 +6,7 @@ sys.path.insert(0, str(Path(workflow.current_basedir).parent.parent))
 from pipeline.stages.driver import record, start
 
 # Freezes the parameters of every job, and brings the time stamps of files that DVC vouches for up to date.
-GRID = start(config, workflow.is_main_process)
+GRID = start(config, workflow.is_main_process, workflow.configfiles)
 DATASETS, METHODS = GRID.datasets, GRID.methods
 FROZEN = "build/params"
 PREPARED = {
