@@ -304,7 +304,11 @@ def _read_chunks(array: np.memmap, chunks: list, target: Target, n_workers: int)
 
 
 def mean_and_std(images: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per RGB channel in 0..1, from exact integer sums over uint8 (n h w c)."""
+    """Mean and standard deviation per RGB channel in 0..1, from exact integer sums over uint8 (n h w c).
+
+    Of a channel that is the same in all pixels the deviation is called 1, as it is divided by. Raises DataError where
+    that holds for all channels.
+    """
     total = np.zeros(images.shape[-1], dtype=np.int64)
     squares = np.zeros(images.shape[-1], dtype=np.int64)
     for start in range(0, len(images), CHUNK):
@@ -314,8 +318,12 @@ def mean_and_std(images: np.ndarray) -> tuple[list[float], list[float]]:
     count = images.size // images.shape[-1]
     mean = total / count
     std = np.sqrt(squares / count - mean**2)
-    if (std == 0).any():
-        raise DataError("All images to learn from (base or train split) are blank: their pixels do not vary.")
+    if not std.any():
+        raise DataError(
+            "All images to learn from (base or train split) are blank: their pixels do not vary. Give images that show "
+            "something."
+        )
+    std[std == 0] = 255
     repeat = 3 // images.shape[-1]
     return [*(mean / 255).tolist()] * repeat, [*(std / 255).tolist()] * repeat
 

@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.core.errors import ArtifactError, DataError, UnknownNameError
 from pipeline.core.stopping import Stopped
@@ -20,6 +21,7 @@ from pipeline.data.imagenet16 import TEST, TRAIN
 from pipeline.data.images import decode
 from pipeline.data.preparing import mean_and_std, prepare
 from pipeline.data.settings import FetchConfig, PrepareConfig
+from pipeline.data.transforms import to_float
 from tests.data.test_fetching import open_to_all, without_privileges
 from tests.data.tiny_sources import (
     CIFAR10_NAMES,
@@ -213,6 +215,18 @@ def test_mean_and_std_are_those_of_all_pixels(channels):
     assert len(mean) == len(std) == 3
     assert np.allclose(mean, (images / 255).mean(axis=(0, 1, 2)))
     assert np.allclose(std, (images / 255).std(axis=(0, 1, 2)))
+
+
+def test_images_with_a_channel_that_is_the_same_everywhere_are_no_blank_ones(tmp_path):
+    files = {}
+    for name in folder_files():
+        pixels = picture(name, "blue", side=8)
+        pixels[..., 2] = 40
+        files[name] = encoded(pixels)
+    prepared = made_folder(tmp_path, files)
+    assert prepared.mean[2] == 40 / 255 and prepared.std[2] == 1 and max(prepared.std[:2]) < 0.5
+    normalised = to_float(torch.from_numpy(np.array(prepared.images)), prepared.mean, prepared.std)
+    assert normalised.isfinite().all() and normalised[:, 2].abs().max() < 1e-6
 
 
 def test_an_unknown_data_set_is_an_error_that_suggests_the_nearest():
