@@ -13,20 +13,41 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What a file may be, whatever its name says: Pillow hands some other kinds, PostScript for one, to other programs."""
 
 SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+DEPTHS = (8, 12, 16)
+"""Bits that the values of a file with 16 bits for each may have; a camera's 12 are usually stored so."""
 
 
-def decode(content: bytes | np.ndarray, size: int, channels: int) -> np.ndarray:
+def depth_of(content: bytes | np.ndarray) -> int:
+    """The least of DEPTHS that holds the values of a grey image of 16 bits; 0 for other images and what is none."""
+    if isinstance(content, np.ndarray):
+        return 0
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if image.mode not in SIXTEEN_BIT:
+            return 0
+        # its head states the range, and the values come scaled to 16 bits
+        peak = 2**16 if image.format == "PPM" else int(np.asarray(image).max())
+    # whatever is wrong with the file, `decode` says it
+    except Exception:
+        return 0
+    return next((depth for depth in DEPTHS if peak < 2**depth), DEPTHS[-1])
+
+
+def decode(content: bytes | np.ndarray, size: int, channels: int, depth: int = DEPTHS[-1]) -> np.ndarray:
     """A square image, uint8 of shape (size size channels), channels 1 or 3.
 
     The longer side is cropped about its middle, then the square is resized with an antialiasing bilinear filter. Grey,
     palette, CMYK, 16-bit and transparent images are converted; transparency is dropped, a camera's rotation tag obeyed.
+
+    Args:
+        depth: bits of the values of a grey image of 16 bits, the largest of which becomes white.
 
     Raises:
         DataError: the bytes are not an image that can be read.
     """
     try:
         image = _from_pixels(content) if isinstance(content, np.ndarray) else _from_file(content, size)
-        image = _eight_bit(image).convert("L" if channels == 1 else "RGB")
+        image = _eight_bit(image, depth).convert("L" if channels == 1 else "RGB")
         if image.size != (size, size):
             image = image.resize((size, size), Image.Resampling.BILINEAR, box=_middle_square(*image.size))
     except UnidentifiedImageError:
@@ -61,12 +82,12 @@ def _from_file(content: bytes, size: int) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _eight_bit(image: Image.Image, depth: int) -> Image.Image:
     if image.mode in SIXTEEN_BIT:
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("grey values outside 0..65535")
-        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+        values, white = np.asarray(image).astype(np.int64), 2**depth - 1
+        if values.min() < 0 or values.max() > white:
+            raise ValueError(f"grey values outside 0..{white}")
+        return Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range; save the image with 8 or 16 bits")
     return image

@@ -40,7 +40,7 @@ from pipeline.core.workers import serve
 from pipeline.data.archives import Blob, Tree
 from pipeline.data.base import Dataset, Record
 from pipeline.data.fetching import SOURCES_FILE
-from pipeline.data.images import decode, difference_hash
+from pipeline.data.images import DEPTHS, decode, depth_of, difference_hash
 from pipeline.data.prepared import INDEX_COLUMNS
 
 CHUNK = 256
@@ -53,20 +53,22 @@ NEAR = 3.0  # mean absolute difference of grey levels below which equal hashes c
 
 @dataclass(frozen=True)
 class Target:
-    """What every image becomes."""
+    """What every image becomes; grey images of 16 bits are taken to have values of `depth` bits at least."""
 
     size: int
     channels: int
     inverted: bool
+    depth: int = 0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What reading one image gave: checksum and hash of its pixels, or why it could not be read."""
+    """What reading one image gave: checksum and hash of its pixels and `depth_of` it, or why it could not be read."""
 
     sha256: str = ""
     hash: int = 0
     failure: str = ""
+    depth: int = 0
 
 
 class UnreadableImagesError(DataError):
@@ -189,16 +191,18 @@ def require_same_classes(groups: Iterable[tuple[str, str]], name: str) -> None:
             )
 
 
-def read_one(record: Record, target: Target) -> np.ndarray:
-    """The pixels of a record, uint8 (size size channels). Raises DataError when they cannot be read."""
+def read_one(record: Record, target: Target) -> tuple[np.ndarray, int]:
+    """The pixels of a record, uint8 (size size channels), and its depth. Raises DataError when it cannot be read."""
     content = record.image
     if isinstance(content, Blob):
         largest = max(content.size, content.n_bytes)
         if largest > MOST_IMAGE_BYTES:
             raise DataError(f"it has {largest:,} bytes, more than the {MOST_IMAGE_BYTES:,} that an image may have")
         content = content.read()
-    pixels = np.rot90(decode(content, target.size, target.channels), record.quarter_turns)
-    return 255 - pixels if target.inverted else pixels
+    depth = depth_of(content)
+    pixels = decode(content, target.size, target.channels, max(depth, target.depth))
+    pixels = np.rot90(pixels, record.quarter_turns)
+    return 255 - pixels if target.inverted else pixels, depth
 
 
 def read_into(array: np.ndarray, start: int, records: Sequence[Record], target: Target) -> list[Finding]:
@@ -206,12 +210,12 @@ def read_into(array: np.ndarray, start: int, records: Sequence[Record], target: 
     findings = []
     for row, record in enumerate(records, start):
         try:
-            pixels = np.ascontiguousarray(read_one(record, target))
+            pixels, depth = read_one(record, target)
         except DataError as error:
             findings.append(Finding(failure=str(error)))
             continue
-        array[row] = pixels
-        findings.append(Finding(hashlib.sha256(pixels.tobytes()).hexdigest(), difference_hash(pixels)))
+        array[row] = pixels = np.ascontiguousarray(pixels)
+        findings.append(Finding(hashlib.sha256(pixels.tobytes()).hexdigest(), difference_hash(pixels), depth=depth))
     return findings
 
 
@@ -259,12 +263,26 @@ def write_images(
         failures = {row: finding.failure for row, finding in enumerate(findings) if finding.failure}
         if failures:
             raise UnreadableImagesError(failures, records, dataset, name)
+        scale_alike(array, findings, records, target, name)
         checks = check(records, findings, array, dropped)
         refuse_duplicates(checks, dataset, name)
         tell_repeated(checks, dataset, name)
         search_split = KINDS[dataset.kind].search_split
         mean, std = mean_and_std(array[: sum(record.split == search_split for record in records)])
     return Measured(findings, checks, mean, std)
+
+
+def scale_alike(
+    array: np.ndarray, findings: list[Finding], records: Sequence[Record], target: Target, name: str
+) -> None:
+    """Read grey images of 16 bits again, in place, of fewer bits than others of the set, which came out lighter."""
+    deepest = max((finding.depth for finding in findings), default=0)
+    deeper = dataclasses.replace(target, depth=deepest)
+    lighter = [row for row, finding in enumerate(findings) if 0 < finding.depth < deepest]
+    for row in track(lighter, f"reading {name} again for its range"):
+        (findings[row],) = read_into(array, row, records[row : row + 1], deeper)
+    if 0 < deepest < DEPTHS[-1]:
+        say(f"{name}: grey images of 16 bits hold values of {deepest} bits only; {2**deepest - 1} becomes white")
 
 
 def still_true(array: np.ndarray, saved: Sequence[Sequence[Any]]) -> list[Finding]:

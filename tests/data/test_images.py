@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.core.errors import DataError
-from pipeline.data.images import decode, difference_hash
+from pipeline.data.images import decode, depth_of, difference_hash
 from tests.data.tiny_sources import picture
 
 
@@ -44,6 +44,22 @@ def test_a_16_bit_image_keeps_its_range():
     values = np.linspace(0, 65535, 144).astype(np.uint16).reshape(12, 12)
     pixels = decode(saved(Image.fromarray(values)), 12, 1)[:, :, 0]
     assert np.abs(pixels.astype(float) - values / 257).max() <= 0.5
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("peak, depth", [(0, 8), (255, 8), (256, 12), (4095, 12), (4096, 16), (65535, 16)])
+def test_values_of_16_bits_are_told_by_the_bits_that_they_need_and_scaled_by_these(kind, peak, depth):
+    content = saved(Image.fromarray(np.full((12, 12), peak, np.uint16)), kind)
+    assert depth_of(content) == depth
+    assert (decode(content, 12, 1, depth) == round(255 * peak / (2**depth - 1))).all()
+    with pytest.raises(DataError, match=r"grey values outside 0\.\.15"):
+        decode(saved(Image.fromarray(np.full((12, 12), peak + 16, np.int32)), "TIFF"), 12, 1, 4)
+
+
+def test_a_grey_map_states_its_range_itself_and_other_images_have_no_depth():
+    dark = b"P5 12 12 4095\n" + np.full((12, 12), 200, ">u2").tobytes()
+    assert depth_of(dark) == 16 and (decode(dark, 12, 1) == round(255 * 200 / 4095)).all()
+    assert [depth_of(one) for one in (saved(Image.new("RGB", (12, 12))), picture("array"), b"no image")] == [0, 0, 0]
 
 
 def test_transparency_and_single_bits_are_converted():

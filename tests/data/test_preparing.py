@@ -217,6 +217,34 @@ def test_mean_and_std_are_those_of_all_pixels(channels):
     assert np.allclose(std, (images / 255).std(axis=(0, 1, 2)))
 
 
+def sixteen_bits(peaks):
+    """Files of a folder whose grey images of 16 bits are as bright as `peaks` says, in turn."""
+    shade = np.linspace(0, 1, 64).reshape(8, 8)
+    return {
+        name: encoded((np.roll(shade, i) * peaks[i % len(peaks)]).astype(np.uint16))
+        for i, name in enumerate(folder_files(4, per_class=16))
+    }
+
+
+def reported(tmp_path, files):
+    for name, content in files.items():
+        write(tmp_path / "pictures" / name, content)
+    spec = FetchConfig(path=str(tmp_path / "pictures"), kind="classification", duplicates="report")
+    return made(tmp_path, "mine", spec=spec)
+
+
+def test_pictures_of_12_bits_in_files_of_16_do_not_come_out_dark(tmp_path, capsys):
+    prepared = reported(tmp_path, sixteen_bits([4095, 1000, 60]))
+    assert {image.max() for image in prepared.images} == {255, 62, 4}
+    assert "values of 12 bits only; 4095 becomes white" in capsys.readouterr().err
+
+
+def test_dark_pictures_of_16_bits_stay_dark_beside_others(tmp_path, capsys):
+    prepared = reported(tmp_path, sixteen_bits([65535, 2000, 200]))
+    assert {image.max() for image in prepared.images} == {255, 8, 1}
+    assert "bits only" not in capsys.readouterr().err
+
+
 def test_images_with_a_channel_that_is_the_same_everywhere_are_no_blank_ones(tmp_path):
     files = {}
     for name in folder_files():
