@@ -32,6 +32,7 @@ import numpy as np
 from pipeline.core.artifacts import PathLike, explained_write_errors, open_array
 from pipeline.core.errors import ArtifactError, DataError
 
+FOREIGN = {b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7-Zip archive", b"\x28\xb5\x2f\xfd": "packed by zstd"}
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz"}
 OPENERS = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
 
@@ -53,6 +54,10 @@ LEADS_OUT = re.compile(r"^[/\\]|^[A-Za-z]:[/\\]|(^|[/\\])\.\.($|[/\\])|\0")
 
 class UnsafeArchiveError(DataError):
     """An archive that holds what no archive of images holds, or that unpacks to far more than it is."""
+
+
+class ForeignArchiveError(DataError):
+    """An archive that is whole, and packed in a way that is not read here."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,8 @@ class _Window(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if at < 0:
-            raise ValueError("a place before its beginning")
+            # as files of the disk do, which zipfile counts on
+            raise OSError("a place before its beginning")
         self._at = at
         return self._at
 
@@ -206,6 +212,8 @@ class Tree(Mapping):
                 blob = self._inflated(blob)
             with blob.stored() as file:
                 start = file.read(262)
+            if start[:4] in FOREIGN:
+                raise ForeignArchiveError(f"is {FOREIGN[start[:4]]}")
             if start[:2] in COMPRESSED:
                 blob = self._unpacked(blob, COMPRESSED[start[:2]], packed)
                 blobs = _index_tar(blob)
@@ -216,6 +224,12 @@ class Tree(Mapping):
             require_harmless(blobs, packed)
         except UnsafeArchiveError as error:
             raise UnsafeArchiveError(f"{what} {error}. Do not use it; get it from a source that you trust.") from None
+        except ForeignArchiveError as error:
+            raise ForeignArchiveError(
+                f"{what} {error}. Read are .tar, .tar.gz, .tar.bz2, .tar.xz and .zip archives without a password: "
+                "unpack it, pack the files anew as one of these"
+                f"{' or name the unpacked folder instead' if own else ''}, and run the same command again."
+            ) from None
         except DataError as error:
             raise _damaged(what, error, own) from None
         except OSError as error:
@@ -356,9 +370,16 @@ def _special(member: tarfile.TarInfo) -> str:
     return "a sparse file" if member.issparse() else "a device, a pipe or something unknown"
 
 
+def _opened_zip(file: IO[bytes]) -> zipfile.ZipFile:
+    """Raises BadZipFile, in words that say what is amiss, where the list of files at the end is not there."""
+    if not zipfile.is_zipfile(file):
+        raise zipfile.BadZipFile("the list of its files, which a zip has at its end, is missing")
+    return zipfile.ZipFile(file)
+
+
 def _index_zip(blob: Blob) -> dict[str, Blob]:
     found = {}
-    with blob.stored() as file, zipfile.ZipFile(file) as archive:
+    with blob.stored() as file, _opened_zip(file) as archive:
         for member in archive.infolist():
             mode = member.external_attr >> 16
             if member.is_dir():
@@ -366,8 +387,10 @@ def _index_zip(blob: Blob) -> dict[str, Blob]:
                 continue
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
                 raise UnsafeArchiveError(f"holds {member.filename!r}, which is a link or a device and no file")
-            if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise zipfile.BadZipFile(f"'{member.filename}' is encrypted or compressed in an unusual way")
+            if member.flag_bits & 1:
+                raise ForeignArchiveError(f"holds {member.filename!r}, which is encrypted")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ForeignArchiveError(f"holds {member.filename!r}, which is compressed in an unusual way")
             file.seek(member.header_offset + 26)
             name_length, extra_length = struct.unpack("<HH", file.read(4))
             found[member.filename] = Blob(

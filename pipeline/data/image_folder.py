@@ -58,7 +58,13 @@ class ImageFolder(Dataset):
         images = dict(image_files(files))
         for name, blob in images.items():
             by_class[posixpath.dirname(name)].append((name, blob))
-        if others := left_out(files.keys() - images.keys()):
+        others = left_out(files.keys() - images.keys())
+        if not images:
+            raise DataError(
+                f"{self.folder.path} holds no image{others and f': {others}'}. Give one sub-folder of images per "
+                "class, e.g. birds/sparrow/001.jpg and birds/robin/001.jpg; archives within are not unpacked."
+            )
+        if others:
             say(f"{self.folder.path}: {others}")
         classes = without_shared_folders(list(by_class), self.folder.path)
         if self.kind == CLASSIFICATION:
@@ -80,9 +86,8 @@ def without_shared_folders(folders: list[str], path: str) -> dict[str, str]:
     Raises DataError, naming the user's folder or archive `path`, unless there are class folders.
     """
     if len(folders) < 2:
-        found = "one folder" if folders else "no folder"
         raise DataError(
-            f"Found images in {found} of {path}. A data set needs one sub-folder of images per class, e.g. "
+            f"Found images in one folder of {path}. A data set needs one sub-folder of images per class, e.g. "
             "birds/sparrow/001.jpg and birds/robin/001.jpg."
         )
     shared = posixpath.commonpath(folders)

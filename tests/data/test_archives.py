@@ -84,6 +84,43 @@ def test_a_truncated_raw_archive_is_an_error(tmp_path):
         Tree.opened(tmp_path / "raw.tar", tmp_path / "scratch")
 
 
+def test_a_zip_that_is_cut_off_is_told_in_words(tmp_path):
+    write_zip(tmp_path / "x.zip", FILES)
+    content = (tmp_path / "x.zip").read_bytes()
+    (tmp_path / "x.zip").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"the list of its files, .* is missing\); it is damaged or truncated"):
+        Tree.opened(tmp_path / "x.zip", tmp_path / "scratch")
+
+
+def test_an_empty_zip_is_read_as_one_without_files(tmp_path):
+    write_zip(tmp_path / "x.zip", {})
+    assert len(Tree.opened(tmp_path / "x.zip", tmp_path / "scratch")) == 0
+
+
+@pytest.mark.parametrize("kind", ["encrypted", "LZMA", "RAR", "7-Zip", "zstd"])
+def test_an_archive_that_is_whole_and_packed_otherwise_is_no_damaged_one(kind, tmp_path):
+    path = tmp_path / "x.zip"
+    heads = {"RAR": b"Rar!\x1a\x07\x01\x00", "7-Zip": b"7z\xbc\xaf\x27\x1c", "zstd": b"\x28\xb5\x2f\xfd"}
+    if kind in heads:
+        path.write_bytes(heads[kind] + bytes(600))
+    else:
+        packing = zipfile.ZIP_LZMA if kind == "LZMA" else zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(path, "w", packing) as archive:
+            archive.writestr("a.png", b"pixels")
+        content = bytearray(path.read_bytes())
+        content[content.index(b"PK\x01\x02") + 8] |= kind == "encrypted"
+        path.write_bytes(bytes(content))
+    said = {
+        "encrypted": "holds 'a.png', which is encrypted",
+        "LZMA": "holds 'a.png', which is compressed in an unusual",
+    }
+    with pytest.raises(
+        DataError, match=rf"x\.zip {said.get(kind, 'is .*' + kind)}.*unpack it, pack the files anew"
+    ) as error:
+        Tree.opened(path, tmp_path / "scratch")
+    assert "damaged" not in str(error.value)
+
+
 def test_a_damaged_file_in_a_zip_is_noticed(tmp_path):
     write_zip(tmp_path / "raw.zip", FILES)
     content = bytearray((tmp_path / "raw.zip").read_bytes())

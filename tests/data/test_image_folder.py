@@ -136,6 +136,17 @@ def test_a_damaged_archive_of_the_user_is_named_by_its_own_path(tmp_path):
     assert str(error.value).endswith("Mend it and run the same command again.")
 
 
+@pytest.mark.parametrize("files", [{}, {"robin/notes.txt": b"x", "more.zip": b"x"}])
+def test_an_archive_or_folder_without_images_is_refused_with_what_it_holds(files, tmp_path):
+    write_zip(tmp_path / "x.zip", files)
+    for name, content in files.items():
+        write(tmp_path / "x" / name, content)
+    for path in ("x.zip", *(["x"] if files else [])):
+        with pytest.raises(DataError, match=rf"{path} holds no image.* one sub-folder of images per class") as error:
+            made(tmp_path, "mine", knobs=KNOBS, spec=FetchConfig(path=str(tmp_path / path)))
+        assert ("(1 .zip, 1 .txt), e.g. 'more.zip', 'robin/notes.txt'" in str(error.value)) == bool(files)
+
+
 def test_other_files_and_hidden_files_are_left_out(tmp_path, folder_set):
     noise = {"class00/notes.txt": b"x", ".trash/1.png": b"x", "class01/.hidden.png": b"x", "Thumbs.db": b"x"}
     assert made_folder(tmp_path, folder_files() | noise).digest == folder_set.digest
