@@ -56,6 +56,13 @@ def test_rules_that_may_use_an_accelerator_belong_to_groups_with_one(no_other_ta
                 assert ("gpu=" in text) == bool(ours.groups[ours.group_of[name]].gpus), name
 
 
+def test_the_test_episodes_are_drawn_before_any_other_job_that_is_ready():
+    rules = [rule for path in (WORKFLOW / "rules").glob("*.smk")
+             for rule in re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", path.read_text("utf-8"), re.M)]  # fmt: skip
+    assert [name for name, text in rules if "    priority: 1\n" in text] == ["episodes"]
+    assert sum("priority:" in text for _, text in rules) == 1
+
+
 def test_snakemake_understands_what_the_profile_makes_of_the_table(no_other_table):
     from snakemake.cli import parse_set_resources
 

@@ -57,6 +57,8 @@ rule episodes:
         "data/episodes/{dataset}.csv",
     log:
         "logs/episodes_{dataset}.log",
+    # of seconds, and what every evaluation waits for
+    priority: 1
     conda:
         "../envs/pipeline.yaml"
     message:
