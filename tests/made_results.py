@@ -85,6 +85,7 @@ def measured(method: str, dataset: str, accuracies: Mapping[int, Mapping[int, Se
     lower = {k: {"mean": 0.9 * estimate(accuracies[k])["mean"], "ci95": 0.02} for k in shots}
     return {
         "method": method,
+        "space": "darts_fewshot",
         "dataset": dataset,
         "dataset_title": TITLES[dataset],
         "budget": "laptop",
@@ -208,7 +209,7 @@ def write_inputs(
         "method": method,
         "dataset": dataset,
         "budget": content["budget"],
-        "space": "darts_fewshot",
+        "space": content["space"],
         "architectures": architectures,
         "network": {"channels": 16, "n_cells": 5},
         "stability": stability() if ranks else None,

@@ -85,6 +85,16 @@ def n_of(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
+def control_named(result: Mapping[str, Any]) -> str:
+    """The control of a few-shot or a classifier's result by name, and whether it is of the method's own space."""
+    control = result["control"]
+    if "space" not in control:
+        return control["method"]
+    if control["space"] == result["space"]:
+        return f"{control['method']}, of the same space"
+    return f"{control['method']}, of another space: {control['space']}"
+
+
 def template(name: str):
     """A template of this folder, which knows the FILTERS."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

@@ -25,6 +25,8 @@ def result_row(result: Mapping[str, Any], path: str, sha256: str):
     shared = {name: value for name, value in protocol.items() if not (adapted and name in LEARNERS_OWN)}
     row = {
         **{name: result[name] for name in ("method", "dataset", "dataset_title", "budget")},
+        "space": result.get("space"),
+        **{f"control_{name}": result["control"].get(name) for name in ("method", "space")},
         **{name: protocol[name] for name in ("n_way", "n_query", "n_episodes", "n_augmented_support", "setting")},
         "read_out": protocol["read_out"],
         "k_shots": " ".join(map(str, protocol["k_shots"])),

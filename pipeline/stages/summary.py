@@ -2,6 +2,7 @@
 
 from pipeline.core.artifacts import read_json
 from pipeline.core.progress import spoken
+from pipeline.report.parts import control_named
 from pipeline.report.schema import check_result
 
 
@@ -35,6 +36,8 @@ def lines(result: dict) -> list[str]:
             f"{control_name(result)} {percent(control['accuracy'][shot])}   "
             f"untrained {percent(result['untrained'][shot])}"
         )
+    if control.get("space") != result.get("space"):
+        told.append(f"  the control is {control_named(result)}, not {result['space']}")
     told += [f"  architecture {named(genotype)}: {genotype['text']}" for genotype in result["genotypes"]]
     told.append(
         f"  search {spoken(result['search_cost']['wall_seconds'])}, "

@@ -90,6 +90,27 @@ def test_the_control_stands_in_the_table_even_without_a_result_of_its_own(folder
     assert "control: 2 architectures" in row and "50.00" in row and "70.00" in row
 
 
+def test_a_row_names_its_control_and_says_whether_that_is_of_the_same_space(folder):
+    example(folder)
+    make(folder, "conv4", FOUND, space="conv4")
+    write_inputs(folder, "random201", CONTROL, changes={"space": "nas_bench_201"})
+    write_inputs(folder, "metad2a", FOUND, changes={"space": "nas_bench_201"})
+    files = {"control": "results/measured/random201_doublemnist.json",
+             "control-accuracies": "results/episodes/random201_doublemnist.csv"}  # fmt: skip
+    assert compared("metad2a", **files)["control"]["space"] == "nas_bench_201"
+    page, board = reported()
+    wanted = (
+        "1 architecture of darts_fewshot; beside random, of the same space",
+        "1 architecture of conv4; beside random, of another space: darts_fewshot",
+        "1 architecture of nas_bench_201; beside random201, of the same space",
+        "control: 2 architectures of darts_fewshot",
+        "control: 2 architectures of nas_bench_201",
+    )
+    assert [page.count(words) for words in wanted] == [1] * len(wanted)
+    row = board.set_index("method").loc["conv4"]
+    assert (row["space"], row["control_space"]) == ("conv4", "darts_fewshot")
+
+
 def test_the_page_shows_the_numbers_of_the_result(folder):
     example(folder)
     page, _ = reported()

@@ -30,6 +30,15 @@ def test_the_control_of_a_search_is_called_random_architectures(tmp_path, monkey
     assert "random architectures" in told[1] and "untrained" in told[1]
 
 
+def test_a_control_of_another_space_is_told_and_one_of_the_same_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_inputs(tmp_path, "random", CONTROL)
+    write_inputs(tmp_path, "metantk", FOUND)
+    assert not any("space" in line for line in lines(compared("metantk")))
+    write_inputs(tmp_path, "conv4", FOUND, changes={"space": "conv4"})
+    assert "  the control is random, of another space: darts_fewshot, not conv4" in lines(compared("conv4"))
+
+
 def test_what_is_no_few_shot_result_is_refused_by_name(tmp_path, capsys):
     (tmp_path / "x.json").write_text("{}")
     assert main(["summary", str(tmp_path / "x.json")]) == 1
