@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.core.wording import fixed
 from pipeline.report.figures import line_figure
 
 STAGES = ("search", "train", "meta_learn", "evaluate", "adapt", "compare", "score", "look_up")
@@ -35,26 +36,30 @@ class Entry:
         return f"{self.result['method']}-{self.result['dataset']}-{self.sha256[:8]}"
 
 
+def printed(value: float, decimals: int, signed: bool = False) -> str:
+    """A number with a real minus sign, which what rounds to zero has not."""
+    return fixed(value, decimals, signed).replace("-", "−")
+
+
 def percent(value: float) -> str:
-    # adding zero takes the sign from what rounds to it
-    return f"{round(100 * value, 2) + 0.0:.2f}"
+    return printed(100 * value, 2)
 
 
 def signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
+    return printed(value, 1, signed=True)
 
 
 def signed_percent(value: float) -> str:
-    return f"{100 * value:+.2f}".replace("-", "−")
+    return printed(100 * value, 2, signed=True)
 
 
 def coefficient(value: float) -> str:
     """A correlation, or another number of about one: 0.536, −0.042."""
-    return f"{value:.3f}".replace("-", "−")
+    return printed(value, 3)
 
 
 def signed_coefficient(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+    return printed(value, 3, signed=True)
 
 
 def count(value: float) -> str:
@@ -270,16 +275,19 @@ def _held_out(block: Mapping[str, Any], unit: str) -> list[tuple[str, str, bool 
     lines = []
     within = (block["predictor"]["within_tasks"] or {}).get("spearman")
     if within:
-        text = f"Spearman's {_give(within, '.2f')} inside {n_of(within['n'], 'task')} (random ranking: 0)"
+        text = f"Spearman's {_give(within)} inside {n_of(within['n'], 'task')} (random ranking: 0)"
         verdict = block["predictor"]["beats_random"]["ranking"]
         lines.append(("predictor on held-out tasks", text + _untested(verdict), verdict))
     within_new = block["predictor"]["new_architectures"]["within_tasks"]["spearman"] if within else None
     if within_new:
-        text = f"Spearman's {_give(within_new, '.2f')} inside {n_of(within_new['n'], 'task')}"
+        text = f"Spearman's {_give(within_new)} inside {n_of(within_new['n'], 'task')}"
         lines.append(("the same, cells not trained on", text, None))
     beside = block["generator"]["generated_vs_uniform"]
     if beside and beside["difference"]:
-        text, verdict = f"{_give(beside['difference'], '+.2f')} ({unit}) against uniform cells", beside["beats_uniform"]
+        text, verdict = (
+            f"{_give(beside['difference'], signed=True)} ({unit}) against uniform cells",
+            beside["beats_uniform"],
+        )
         lines.append(("generator on held-out tasks", text + _untested(verdict), verdict))
     return lines
 
@@ -343,15 +351,15 @@ def _spent(cost: Mapping[str, Any]) -> list[tuple[str, str, None]]:
     return [(name, text, None) for name, text in pairs if text]
 
 
-def _give(estimate: Mapping[str, Any], form: str) -> str:
+def _give(estimate: Mapping[str, Any], signed: bool = False) -> str:
     half = "" if estimate["ci95"] is None else f" ± {estimate['ci95']:.2f}"
-    return f"{estimate['mean']:{form}}{half}".replace("-", "−")
+    return printed(estimate["mean"], 2, signed) + half
 
 
 def _tau(agreement: Mapping[str, float] | None) -> str | None:
     if not agreement:
         return None
-    value, low, high = (f"{agreement[name]:.2f}".replace("-", "−") for name in ("tau", "low", "high"))
+    value, low, high = (printed(agreement[name], 2) for name in ("tau", "low", "high"))
     return f"τ = {value} ({low} to {high})"
 
 

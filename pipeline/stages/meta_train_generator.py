@@ -7,6 +7,7 @@ from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.config import build
 from pipeline.core.progress import say, spoken
 from pipeline.core.rng import numpy_stream
+from pipeline.core.wording import fixed
 from pipeline.evaluation.cost import Meter
 from pipeline.recipes import oracles
 from pipeline.recipes.database import Plan, ask, draw_architectures
@@ -142,4 +143,4 @@ def summary(facts: Mapping[str, Any]) -> str:
     difference = beside["difference"]
     half = "" if difference["ci95"] is None else f" ± {difference['ci95']:.2f}"
     where = f"drawn architectures less uniform ones on {difference['n']} held-out tasks"
-    return f"{told}; {where}: {difference['mean']:+.2f}{half}"
+    return f"{told}; {where}: {fixed(difference['mean'], signed=True)}{half}"

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from pipeline.core.wording import fixed
 from pipeline.strategies.indicators import Indicator
 
 Z95 = 1.959963984540054
@@ -153,8 +154,8 @@ def _warning(verdict: Mapping[str, str], agreement: Mapping[str, Any], n_repeats
     if n_repeats < 2:
         return "With one repeat nobody can tell whether this search followed its indicators or noise: set repeat to 2."
     noisy = [
-        f"{name} (Kendall tau {agreement[name]['tau']:.2f}, 95 % interval {agreement[name]['low']:.2f} to "
-        f"{agreement[name]['high']:.2f})"
+        f"{name} (Kendall tau {fixed(agreement[name]['tau'])}, 95 % interval {fixed(agreement[name]['low'])} to "
+        f"{fixed(agreement[name]['high'])})"
         for name, word in verdict.items()
         if word == "noise"
     ]

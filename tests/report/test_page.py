@@ -21,6 +21,8 @@ def test_durations_take_the_unit_that_fits():
 
 def test_what_rounds_to_zero_has_no_sign():
     assert [parts.percent(value) for value in (-1e-16, 0.0, 0.55, 1)] == ["0.00", "0.00", "55.00", "100.00"]
+    written = {parts.signed_percent(-1e-9), parts.coefficient(-4e-4), parts.signed_coefficient(-4e-4)}
+    assert written == {"0.00", "0.000"} and parts.signed(-0.04) == "0.0"
 
 
 def test_signs_are_real_minus_signs():
