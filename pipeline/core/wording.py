@@ -1,4 +1,4 @@
-"""Numbers as people read them, in messages, logs and pages."""
+"""Numbers as people read them, with their words, in messages, logs and pages."""
 
 
 def fixed(value: float, decimals: int = 2, signed: bool = False) -> str:
@@ -9,3 +9,12 @@ def fixed(value: float, decimals: int = 2, signed: bool = False) -> str:
     """
     text = f"{value:z.{decimals}f}"
     return f"+{text}" if signed and float(text) > 0 else text
+
+
+def n_of(number: int, word: str, plural: str = "") -> str:
+    """3 architectures, 1 architecture, 1,200 classes.
+
+    Args:
+        plural: of words that do not form it with an s.
+    """
+    return f"{number:,} {word if number == 1 else plural or f'{word}s'}"

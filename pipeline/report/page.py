@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.core.config import BUDGETS
+from pipeline.core.wording import n_of
 from pipeline.report.anchors import published
 from pipeline.report.figures import accuracy_figure, curve_figures, trace_figure
-from pipeline.report.parts import Entry, control_named, data_label, decoded, learned, n_of, origin, stability, template
+from pipeline.report.parts import Entry, control_named, data_label, decoded, learned, origin, stability, template
 from pipeline.report.tables import LEAGUE, leagues
 
 # the columns of a league, in words

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.wording import fixed
+from pipeline.core.wording import fixed, n_of
 from pipeline.report.figures import line_figure
 
 STAGES = ("search", "train", "meta_learn", "evaluate", "adapt", "compare", "score", "look_up")
@@ -83,11 +83,6 @@ def memory(mib: float) -> str:
 
 
 FILTERS = (percent, signed, signed_percent, coefficient, signed_coefficient, count, duration, memory)
-
-
-def n_of(number: int, word: str) -> str:
-    """3 architectures, 1 architecture."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def control_named(result: Mapping[str, Any]) -> str:
