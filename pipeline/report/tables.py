@@ -107,7 +107,10 @@ def stacked(
 
     named = list(frames)
     if not named:
-        raise ArtifactError(f"There is no result to report. Make {kind} first, e.g. `snakemake --cores 4 {example}`.")
+        raise ArtifactError(
+            f"There is no result to report. Make {kind} first, e.g. `snakemake --cores 4 {example}`, or list data sets "
+            "and methods in params.yaml."
+        )
     for name, frame in named:
         missing = [column for column in needed if column not in frame]
         if missing or len(frame) != 1:

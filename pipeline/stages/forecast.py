@@ -231,7 +231,7 @@ def lines(
         on_gpus: jobs that ask for a GPU.
     """
     if not jobs:
-        return ["nothing to be made: all jobs are finished"]
+        return ["nothing to be made: all jobs are finished, or params.yaml lists none"]
     known = {name: value or 0.0 for name, (value, _) in expected.items()}
     unknown = Counter(why for value, why in expected.values() if value is None)
     after = {name: job.after for name, job in jobs.items()}

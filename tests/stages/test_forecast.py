@@ -52,7 +52,7 @@ def test_each_job_waits_for_the_one_that_makes_what_it_reads():
 
 def test_where_all_is_finished_nothing_is_planned():
     assert forecast.planned("Building DAG of jobs...\nNothing to be done.\n") == {}
-    assert forecast.lines({}, {}, 1, 30) == ["nothing to be made: all jobs are finished"]
+    assert forecast.lines({}, {}, 1, 30) == ["nothing to be made: all jobs are finished, or params.yaml lists none"]
 
 
 def test_the_forecast_tells_jobs_path_hours_and_what_it_does_not_know():
