@@ -91,7 +91,8 @@ def add_arguments(parser) -> None:
 def run(arguments) -> None:
     frozen, here = read_params(arguments.params), machine()
     method = methods.get(arguments.method)
-    config = build(method.Config, frozen.params["search"], f"search.{arguments.method}")
+    section = f"search.{arguments.method}"
+    config = build(method.Config, frozen.params["search"], section)
     prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest, verify=True)
     device = choose_device(here.device)
     given = needs.opened(method, arguments, prepared, device)
@@ -109,6 +110,7 @@ def run(arguments) -> None:
         n_workers=use_threads(here.threads_to_adapt if hasattr(method, "learner") else here.threads),
         checkpoint=checkpoint,
         given=given,
+        section=section,
     )
     found = method.search(config, context)
     journal, space = context.journal, spaces.get(method.space(config))()
