@@ -103,7 +103,7 @@ def measured(method: str, dataset: str, accuracies: Mapping[int, Mapping[int, Se
         },
         "accuracy": {str(k): estimate(accuracies[k]) for k in shots},
         "prototypes": {str(k): lower[k] for k in shots},
-        "untrained": {str(k): {"mean": 0.3, "ci95": 0.02} for k in shots},
+        "untrained": {str(k): {"mean": 0.3, "ci95": 0.02, "n_episodes": 2} for k in shots},
         "parameters": {"total": 1_760_800.0, "backbone": 1_723_872.0, "per_seed": [1_760_800]},
         "flops": 96_500_000.0,
         "provenance": {

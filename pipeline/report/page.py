@@ -7,7 +7,17 @@ from pipeline.core.config import BUDGETS
 from pipeline.core.wording import n_of
 from pipeline.report.anchors import published
 from pipeline.report.figures import accuracy_figure, curve_figures, trace_figure
-from pipeline.report.parts import Entry, control_named, data_label, decoded, learned, origin, stability, template
+from pipeline.report.parts import (
+    Entry,
+    control_named,
+    data_label,
+    decoded,
+    learned,
+    n_untrained,
+    origin,
+    stability,
+    template,
+)
 from pipeline.report.tables import LEAGUE, leagues
 
 # the columns of a league, in words
@@ -150,6 +160,7 @@ def _cell(result: Mapping[str, Any], shot: str, rank: int | None, is_control: bo
         "high": bootstrap["high"],
         "prototypes": result.get("prototypes", {}).get(shot),
         "untrained": result["untrained"][shot],
+        "on_episodes": n_of(number, "episode") if (number := n_untrained(result, shot)) else "",
         "improvement": None if is_control else control["relative_improvement_percent"][shot],
         "difference": difference,
         "verdict": verdict(difference),
@@ -165,7 +176,9 @@ def verdict(difference: Mapping[str, Any]) -> str:
 
 def _control_row(control: Mapping[str, Any], order: Sequence[int]) -> dict[str, Any]:
     """A control's row where its own result is not among the results: what the others recorded of it."""
-    empty = dict.fromkeys(("rank", "low", "high", "prototypes", "untrained", "improvement", "difference"))
+    empty = dict.fromkeys(
+        ("rank", "low", "high", "prototypes", "untrained", "on_episodes", "improvement", "difference")
+    )
     return {
         "method": control["method"],
         "anchor": None,

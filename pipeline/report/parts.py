@@ -95,6 +95,11 @@ def control_named(result: Mapping[str, Any]) -> str:
     return f"{control['method']}, of another space: {control['space']}"
 
 
+def n_untrained(result: Mapping[str, Any], shot: str) -> int | None:
+    """On how many of the stored episodes the untrained networks were tested; None where a result does not say."""
+    return result["untrained"][shot].get("n_episodes", result["protocol"].get("n_untrained_episodes"))
+
+
 def template(name: str):
     """A template of this folder, which knows the FILTERS."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

@@ -7,7 +7,7 @@ from pipeline.core.artifacts import read_json
 from pipeline.core.errors import ArtifactError, UnknownNameError, shown
 from pipeline.core.progress import spoken
 from pipeline.core.wording import fixed, n_of
-from pipeline.report.parts import control_named, data_label, table_facts
+from pipeline.report.parts import control_named, data_label, n_untrained, table_facts
 from pipeline.report.schema import check_card, check_classifier, check_lookup, check_result
 
 
@@ -41,9 +41,15 @@ def few_shot(result: Mapping[str, Any]) -> list[str]:
         told.append(
             f"  {shot}-shot accuracy {percent(measured)}   "
             f"{control_name(result)} {percent(control['accuracy'][shot])}   "
-            f"untrained {percent(result['untrained'][shot])}"
+            f"untrained {percent(result['untrained'][shot])}{on_fewer_episodes(result, shot)}"
         )
     return [*told, *other_space(result), *architectures(result), trained_cost(result), *images(result)]
+
+
+def on_fewer_episodes(result: Mapping[str, Any], shot: str) -> str:
+    """On how many episodes the untrained networks were tested, where these are fewer than the trained ones' are."""
+    number = n_untrained(result, shot)
+    return "" if number in (None, result["protocol"]["n_episodes"]) else f" ({n_of(number, 'episode')})"
 
 
 def trained(result: Mapping[str, Any]) -> list[str]:

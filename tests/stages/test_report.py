@@ -13,6 +13,7 @@ import pytest
 from pipeline.core.artifacts import digest
 from pipeline.core.errors import ArtifactError
 from pipeline.report import anchors
+from pipeline.report.parts import n_untrained
 from pipeline.stages import report
 from tests.made_results import CONTROL, FOUND, compared, example, run_stage, write_inputs
 
@@ -117,6 +118,16 @@ def test_the_page_shows_the_numbers_of_the_result(folder):
     wanted = ["55.00", "+10.0 %", "+5.00", "2 / 2 / 0", "prototypes 49.50", "untrained 30.00", "1.76 M", "96.5 M FLOPs"]
     wanted += ["504 networks", "1.2 min", "5.2 min", "agrees between repeats no better than chance", "official data"]
     assert [text for text in wanted if text not in page] == []
+
+
+def test_untrained_networks_are_shown_with_the_number_of_their_episodes(folder):
+    example(folder)
+    assert reported()[0].count("± 2.00</span>, 2 episodes<") == 2
+
+
+def test_a_result_that_tells_no_episodes_of_each_shot_tells_those_of_its_protocol():
+    told = {"protocol": {"n_untrained_episodes": 300}, "untrained": {"1": {"mean": 0.3}, "5": {"n_episodes": 200}}}
+    assert [n_untrained(told, shot) for shot in ("1", "5")] == [300, 200]
 
 
 def test_the_page_names_command_commit_hardware_and_all_hashes(folder):

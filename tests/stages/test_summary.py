@@ -27,6 +27,7 @@ def test_a_control_is_called_by_its_name_and_architectures_of_tasks_by_how_many_
 def test_a_network_for_all_tasks_is_told_with_its_seed():
     told = lines(read_json(ADAPTED / "maml_omniglot.json"))
     assert "  architecture 0: conv4_flat" in told
+    assert all(line.endswith(" % (300 episodes)") for line in told if "untrained" in line)
     assert told[-1].startswith("  images: a mirror's variant of the data")
 
 
