@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.core.config import knob
 from pipeline.core.progress import say
 from pipeline.core.rng import stream_seed
+from pipeline.core.wording import n_of
 from pipeline.recipes.equal_budget import random_control
 from pipeline.recipes.genotype_scoring import scorers_of
 from pipeline.recipes.measuring import knobs_against_noise, n_workers_of, networks_of, space_that
@@ -245,6 +246,9 @@ def n_evaluations(rows: Sequence[Mapping[str, Any]], seed: int, n_repeats: int, 
 def _tell_user(journal) -> None:
     for name, count in journal.not_finite.items():
         if count:
-            say(f"warning: {count} values of {name} were not finite; their candidates were ranked last")
+            say(
+                f"warning: {n_of(count, 'value')} of {name} {'was' if count == 1 else 'were'} not finite; their "
+                "candidates were ranked last"
+            )
     if journal.stability["warning"]:
         say(f"warning: {journal.stability['warning']}")

@@ -82,7 +82,7 @@ def memory(mib: float) -> str:
     return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"
 
 
-FILTERS = (percent, signed, signed_percent, coefficient, signed_coefficient, count, duration, memory)
+FILTERS = (percent, signed, signed_percent, coefficient, signed_coefficient, count, duration, memory, n_of)
 
 
 def control_named(result: Mapping[str, Any]) -> str:
@@ -173,7 +173,8 @@ def hardware_line(seen: Mapping[str, Any]) -> str:
     """One line from a job's hardware block."""
     parts = [str(seen["accelerator"])] if seen.get("accelerator") else []
     if seen.get("processor"):
-        parts.append(f"{seen['processor']}, {seen.get('threads', seen.get('cores', '?'))} threads")
+        threads = seen.get("threads", seen.get("cores"))
+        parts.append(f"{seen['processor']}, {'? threads' if threads is None else n_of(threads, 'thread')}")
     if seen.get("memory_gib"):
         parts.append(f"{seen['memory_gib']} GiB")
     return ", ".join(parts) or "not recorded"
@@ -227,7 +228,8 @@ def learned(result: Mapping[str, Any]) -> dict[str, Any] | None:
     told = [
         (
             "learned from",
-            f"{triples['base']:,} accuracies on tasks of {block['source_title']}: {oracle['meaning']}",
+            f"{n_of(triples['base'], 'accuracy', 'accuracies')} on tasks of {block['source_title']}: "
+            f"{oracle['meaning']}",
             None,
         ),
         ("features by", network["label"], not network["substitute"]),

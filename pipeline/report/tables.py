@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.core.artifacts import digest
 from pipeline.core.errors import ArtifactError
+from pipeline.core.wording import n_of
 
 # what two learners that adapt may differ in and still be ranked together
 LEARNERS_OWN = ("read_out", "image_size")
@@ -114,7 +115,7 @@ def stacked(
     for name, frame in named:
         missing = [column for column in needed if column not in frame]
         if missing or len(frame) != 1:
-            wrong = f"lacks {', '.join(missing)}" if missing else f"has {len(frame)} rows"
+            wrong = f"lacks {', '.join(missing)}" if missing else f"has {n_of(len(frame), 'row')}"
             raise ArtifactError(
                 f"{name} is not the row of {kind}: it {wrong}. Delete it and run the {stage} stage again."
             )

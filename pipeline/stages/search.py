@@ -11,6 +11,7 @@ from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.config import build
 from pipeline.core.device import choose_device, use_threads
 from pipeline.core.progress import say, spoken
+from pipeline.core.wording import n_of
 from pipeline.data.prepared import PreparedSet
 from pipeline.stages import needs
 from pipeline.stages.common import Frozen, add_prepared_arguments, checkpoint_path, machine, read_params
@@ -119,4 +120,4 @@ def run(arguments) -> None:
     artifacts.write_json(arguments.cost, cost_record(journal, device))
     artifacts.write_json(arguments.genotype, genotype_record(frozen, space, found, journal, prepared.digest))
     checkpoint.clear()
-    say(f"{len(found)} architecture(s) of {space.name} in {spoken(journal.wall_seconds)}")
+    say(f"{n_of(len(found), 'architecture')} of {space.name} in {spoken(journal.wall_seconds)}")

@@ -58,6 +58,13 @@ def test_stages_that_ran_on_different_commits_are_told_apart():
     assert parts.commits({"commit": "b", "commits": {"search": "b", "train": "b"}}) == "b"
 
 
+def test_a_single_thread_is_singular():
+    told = [parts.hardware_line({"processor": "A", "threads": n}) for n in (1, 2)] + [
+        parts.hardware_line({"processor": "A"})
+    ]
+    assert told == ["A, 1 thread", "A, 2 threads", "A, ? threads"]
+
+
 def test_an_accelerator_is_named_first():
     seen = {"processor": "A processor", "threads": 16, "memory_gib": 128.0, "accelerator": "An accelerator"}
     assert parts.hardware_line(seen) == "An accelerator, A processor, 16 threads, 128.0 GiB"

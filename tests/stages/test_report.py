@@ -125,6 +125,14 @@ def test_untrained_networks_are_shown_with_the_number_of_their_episodes(folder):
     assert reported()[0].count("± 2.00</span>, 2 episodes<") == 2
 
 
+def test_a_single_query_episode_and_result_are_singular_on_the_page(folder):
+    one = {1: {0: [0.5, 0.5]}}
+    write_inputs(folder, "random", one, changes={"protocol.n_query": 1, "protocol.n_episodes": 1})
+    compared("random")
+    page, _ = reported()
+    assert "1 result on 1 data set." in page and "1 query per class · 1 episode ·" in page
+
+
 def test_a_result_that_tells_no_episodes_of_each_shot_tells_those_of_its_protocol():
     told = {"protocol": {"n_untrained_episodes": 300}, "untrained": {"1": {"mean": 0.3}, "5": {"n_episodes": 200}}}
     assert [n_untrained(told, shot) for shot in ("1", "5")] == [300, 200]
