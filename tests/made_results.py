@@ -85,6 +85,7 @@ def measured(method: str, dataset: str, accuracies: Mapping[int, Mapping[int, Se
     lower = {k: {"mean": 0.9 * estimate(accuracies[k])["mean"], "ci95": 0.02} for k in shots}
     return {
         "method": method,
+        "space": "darts_fewshot",
         "dataset": dataset,
         "dataset_title": TITLES[dataset],
         "budget": "laptop",
@@ -102,7 +103,7 @@ def measured(method: str, dataset: str, accuracies: Mapping[int, Mapping[int, Se
         },
         "accuracy": {str(k): estimate(accuracies[k]) for k in shots},
         "prototypes": {str(k): lower[k] for k in shots},
-        "untrained": {str(k): {"mean": 0.3, "ci95": 0.02} for k in shots},
+        "untrained": {str(k): {"mean": 0.3, "ci95": 0.02, "n_episodes": 2} for k in shots},
         "parameters": {"total": 1_760_800.0, "backbone": 1_723_872.0, "per_seed": [1_760_800]},
         "flops": 96_500_000.0,
         "provenance": {
@@ -208,7 +209,7 @@ def write_inputs(
         "method": method,
         "dataset": dataset,
         "budget": content["budget"],
-        "space": "darts_fewshot",
+        "space": content["space"],
         "architectures": architectures,
         "network": {"channels": 16, "n_cells": 5},
         "stability": stability() if ranks else None,

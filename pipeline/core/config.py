@@ -53,12 +53,26 @@ def knob(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+@functools.cache
+def knobs_of(cls: type) -> Mapping[str, dataclasses.Field]:
+    """The fields of a configuration dataclass by name. Raises ConfigError for one that is no knob."""
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    plain = [name for name, field in fields.items() if "help" not in field.metadata]
+    if plain:
+        raise ConfigError(
+            f"Fields of {cls.__module__}.{cls.__qualname__} that are no knobs: {', '.join(plain)}. A knob has a "
+            f'default and a meaning: write `{plain[0]}: TYPE = knob(DEFAULT, "what it means")`, with `knob` from '
+            "pipeline.core.config."
+        )
+    return fields
+
+
 def with_default(cls: type, name: str, default: Any) -> Any:
     """The knob `name` of `cls` with another default, for a subclass; help, choices and bounds stay.
 
     Raises KeyError when `cls` has no such knob.
     """
-    known = {field.name: field for field in dataclasses.fields(cls)}[name].metadata
+    known = knobs_of(cls)[name].metadata
     return knob(
         default,
         known["help"],
@@ -103,18 +117,19 @@ def resolve(
 ) -> dict:
     """All knobs of the dataclass `cls`, params.yaml's `section` over the defaults, tables resolved under `tags`.
 
-    Returns a JSON-able dict that `build(cls, ...)` accepts. Raises ConfigError or UnknownNameError, naming the place.
+    Returns a JSON-able dict that `build(cls, ...)` accepts. Raises ConfigError or UnknownNameError, naming the place;
+    ConfigError too where a field of `cls` is no knob.
     """
     section = {} if section is None else section
     if not isinstance(section, Mapping):
         raise ConfigError(f"{where} must be a section of `key: value` lines, not {shown(section)}.")
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields = knobs_of(cls)
     for key in section:
         if key not in fields:
             raise UnknownNameError(f"key in {where}:", key, fields)
     values = {}
     for name, field in fields.items():
-        value = section.get(name, field.metadata.get("table") or field.default)
+        value = section.get(name, field.metadata["table"] or field.default)
         if is_table(value):
             value = resolve_table(value, tags, f"{where}.{name}", known_tags)
         values[name] = value

@@ -5,6 +5,7 @@ import re
 import sys
 
 from pipeline.core.errors import DeviceError
+from pipeline.core.wording import n_of
 
 ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files of the drivers of NVIDIA and AMD, and of either in Windows' Linux."""
@@ -40,8 +41,9 @@ def choose_device(name: str = "auto"):
         if seen == 0 or (index and int(index) >= seen):
             built = torch.version.cuda or "none: this is a CPU build of PyTorch"
             raise DeviceError(
-                f"Device '{name}' was asked for, but PyTorch sees {seen} CUDA device(s) (CUDA of the build: {built}). "
-                "Set compute.device to auto or cpu, or install a CUDA build: FEWSHOT_NAS_TORCH=cu126 make setup."
+                f"Device '{name}' was asked for, but PyTorch sees {n_of(seen, 'CUDA device')} (CUDA of the build: "
+                f"{built}). Set compute.device to auto or cpu, or install a CUDA build: FEWSHOT_NAS_TORCH=cu126 make "
+                "setup."
             )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("Device 'mps' was asked for, but PyTorch sees none. Set compute.device to auto or cpu.")

@@ -26,7 +26,7 @@ class Registry:
     def __init__(self, room: str, kind: str):
         self.room, self.kind = room, kind
         self._entries: dict[str, Any] = {}
-        self._pattern = re.compile(r'^@[\w.]+\.register\("([\w\-]+)"\)', re.MULTILINE)
+        self._pattern = re.compile(r"""^@[\w.]+\.register\((["'])([\w\-]+)\1\)""", re.MULTILINE)
 
     def register(self, name: str) -> Callable[[Any], Any]:
         """Decorator that files a class or function under `name`. Raises ConfigError when the name is taken."""
@@ -48,7 +48,7 @@ class Registry:
         """Where each entry is defined: name -> source file. Raises ConfigError when two files claim one name."""
         found: dict[str, pathlib.Path] = {}
         for path in sorted((PACKAGE / self.room).rglob("*.py")):
-            for name in self._pattern.findall(path.read_text(encoding="utf-8")):
+            for _, name in self._pattern.findall(path.read_text(encoding="utf-8")):
                 if name in found:
                     raise ConfigError(
                         f"Two {self.kind} entries are called '{name}': {found[name]} and {path}. Rename one of them."

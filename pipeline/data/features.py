@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.core.artifacts import PathLike, digest, open_array, read_json, sha256
 from pipeline.core.errors import ArtifactError, DataError
 from pipeline.core.types import KINDS
+from pipeline.core.wording import n_of
 from pipeline.data import share_images
 from pipeline.data.prepared import PreparedSet
 
@@ -140,9 +141,9 @@ def draw(
         if len(of_class) < n_images:
             prepared = features.prepared
             raise DataError(
-                f"{n_images} images of each class are wanted, but class '{prepared.class_names[class_id]}' of the "
-                f"{split or prepared.search_split} split of {prepared.name} has {len(of_class)}. Ask for fewer images "
-                "per class, or give that class more images."
+                f"{n_of(n_images, 'image')} of each class {'is' if n_images == 1 else 'are'} wanted, but class "
+                f"'{prepared.class_names[class_id]}' of the {split or prepared.search_split} split of {prepared.name} "
+                f"has {len(of_class)}. Ask for fewer images per class, or give that class more images."
             )
         rows[place] = of_class[torch.randperm(len(of_class), generator=generator)[:n_images].numpy()]
     return torch.from_numpy(np.array(features.array[rows.reshape(-1)])).view(len(class_ids), n_images, features.dim)

@@ -18,6 +18,7 @@ from pipeline.core.errors import ConfigError, DataError
 from pipeline.core.progress import say
 from pipeline.core.rng import numpy_stream
 from pipeline.core.types import CLASSIFICATION, SPLITS
+from pipeline.core.wording import n_of
 from pipeline.data import DATASETS
 from pipeline.data.archives import Blob, Tree
 from pipeline.data.base import Dataset, Layout, Options, Record, Source, content_of
@@ -163,9 +164,9 @@ def drawn_split(places: list[str], folder: FetchConfig) -> dict[str, str]:
         counts["base"] -= n_over
     if sum(counts.values()) > len(places) or too_few(counts):
         raise ConfigError(
-            f"The class split wants {listed(counts)} of the {len(places)} classes in {folder.path}. {NEEDED}, and "
-            "together they cannot be more than there are: change base, validation and novel under data.folders, or add "
-            "classes."
+            f"The class split wants {listed(counts)} of the {n_of(len(places), 'class', 'classes')} in {folder.path}. "
+            f"{NEEDED}, and together they cannot be more than there are: change base, validation and novel under "
+            "data.folders, or add classes."
         )
     order = numpy_stream(folder.split_seed, "class split").permutation(len(places))
     split_of, start = {}, 0

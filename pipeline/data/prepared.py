@@ -19,6 +19,7 @@ import numpy as np
 from pipeline.core.artifacts import PathLike, csv_rows, open_array, read_json, sha256
 from pipeline.core.errors import ArtifactError, DataError, UnknownNameError, shown
 from pipeline.core.types import CLASSIFICATION, FEW_SHOT, KINDS
+from pipeline.core.wording import n_of
 
 INDEX_COLUMNS = ("image", "class", "split", "source", "sha256", "fold")
 FOLD = re.compile("[0-9]{1,9}")
@@ -241,16 +242,16 @@ def require_images(
     classes = prepared.classes_of(split)
     if len(classes) < n_classes:
         raise DataError(
-            f"{what} needs {n_classes} classes, but the {split} split of {prepared.name} has {len(classes)}. "
-            f"Lower {section}.n_way, or give that split more classes."
+            f"{what} needs {n_of(n_classes, 'class', 'classes')}, but the {split} split of {prepared.name} has "
+            f"{len(classes)}. Lower {section}.n_way, or give that split more classes."
         )
     labels = prepared.labels[prepared.rows_of_split(split)]
     counts = np.bincount(labels, minlength=len(prepared.class_names))[classes]
     if counts.min() < n_images:
         poorest = prepared.class_names[classes[counts.argmin()]]
         raise DataError(
-            f"{what} needs {n_images} images per class, but class '{poorest}' of the {split} split of {prepared.name} "
-            f"has {counts.min()}. Lower {section}.n_query or the shots, or add images."
+            f"{what} needs {n_of(n_images, 'image')} per class, but class '{poorest}' of the {split} split of "
+            f"{prepared.name} has {counts.min()}. Lower {section}.n_query or the shots, or add images."
         )
 
 

@@ -36,6 +36,7 @@ from pipeline.core.checkpoint import Checkpoint, Pace
 from pipeline.core.errors import DataError, PipelineError
 from pipeline.core.progress import say, track
 from pipeline.core.types import KINDS
+from pipeline.core.wording import n_of
 from pipeline.core.workers import serve
 from pipeline.data.archives import Blob, Tree
 from pipeline.data.base import Dataset, Record
@@ -81,7 +82,7 @@ class UnreadableImagesError(DataError):
         if dataset.options.folder is None:
             again = "fetch them again (`snakemake --cores 2 --forcerun fetch -- TARGET`)"
         super().__init__(
-            f"{len(failures)} of {len(records)} images of {dataset.called(name)} cannot be read:\n"
+            f"{len(failures)} of {n_of(len(records), 'image')} of {dataset.called(name)} cannot be read:\n"
             + "\n".join(lines)
             + f"{more}\nReplace them and {again}, or leave them out with `prepare: {{corrupt: drop}}` in params.yaml."
         )
@@ -135,7 +136,7 @@ def prepare(
     if checkpoint:
         kept().clear()
     size = dataset.image_size()
-    say(f"{name}: {len(records)} images of {size} x {size} pixels prepared")
+    say(f"{name}: {n_of(len(records), 'image')} of {size} x {size} pixels prepared")
 
 
 def select(records: Iterable[Record], dataset: Dataset, name: str) -> list[Record]:
@@ -152,9 +153,9 @@ def select(records: Iterable[Record], dataset: Dataset, name: str) -> list[Recor
     if poor:
         described = (f"'{c}' ({f'{split} ' * kind.shares_classes}{n})" for (split, c), n in poor.items())
         raise DataError(
-            f"{dataset.called(name)}: {len(poor)} {'class has' if len(poor) == 1 else 'classes have'} fewer than "
-            f"{knobs.min_images_per_class} images: {', '.join(itertools.islice(described, LISTED))}. Add images, take "
-            "such classes out, or lower prepare.min_images_per_class in params.yaml."
+            f"{dataset.called(name)}: {n_of(len(poor), 'class has', 'classes have')} fewer than "
+            f"{n_of(knobs.min_images_per_class, 'image')}: {', '.join(itertools.islice(described, LISTED))}. Add "
+            "images, take such classes out, or lower prepare.min_images_per_class in params.yaml."
         )
     empty = set(kind.splits) - set(kind.optional) - {split for split, _ in groups}
     if empty:

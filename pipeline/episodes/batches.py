@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pipeline.core.errors import DataError, UnknownNameError
 from pipeline.core.types import Episode, LabelledBatch, TaskBatch
+from pipeline.core.wording import n_of
 from pipeline.data import transforms
 from pipeline.data.prepared import PreparedSet
 
@@ -162,4 +163,7 @@ def _augmented(prepared: PreparedSet, rows: np.ndarray, image_size: int, generat
 
 def _require(n: int, available: int, where: str) -> None:
     if n > available:
-        raise DataError(f"{n} images were asked for, but {where} has {available}. Lower the batch size.")
+        raise DataError(
+            f"{n_of(n, 'image')} {'was' if n == 1 else 'were'} asked for, but {where} has {available}. Lower the "
+            "batch size."
+        )

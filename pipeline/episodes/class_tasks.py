@@ -13,6 +13,7 @@ from pipeline.core.artifacts import digest
 from pipeline.core.errors import DataError
 from pipeline.core.rng import numpy_stream
 from pipeline.core.types import CLASSIFICATION, KINDS, SPLITS
+from pipeline.core.wording import n_of
 from pipeline.data.prepared import PreparedSet
 
 SHARES = (0.6, 0.2, 0.2)
@@ -57,8 +58,9 @@ def draw_tasks(
     for split, count in n_tasks.items():
         if count and len(classes[split]) < n_classes:
             raise DataError(
-                f"A task needs {n_classes} classes (database.n_classes), but there are only {len(classes[split])} "
-                f"{split} classes. Lower database.n_classes, or take a source with more classes."
+                f"A task needs {n_of(n_classes, 'class', 'classes')} (database.n_classes), but there are only "
+                f"{n_of(len(classes[split]), f'{split} class', f'{split} classes')}. Lower database.n_classes, or take "
+                "a source with more classes."
             )
         for number in range(count):
             chosen = numpy_stream(seed, "task", split, number).choice(classes[split], n_classes, replace=False)
@@ -123,7 +125,7 @@ def _two_parts(
     train = train[: n_all - len(test)]
     if not len(train) or not len(test):
         raise DataError(
-            f"Class '{name}' of {prepared.name} has {len(rows)} images, too few to train on some and hold out others. "
-            "Add images, or leave the class out."
+            f"Class '{name}' of {prepared.name} has {n_of(len(rows), 'image')}, too few to train on some and hold out "
+            "others. Add images, or leave the class out."
         )
     return train, test

@@ -5,6 +5,7 @@ import numpy as np
 from pipeline.core.errors import DataError, UnknownNameError
 from pipeline.core.rng import numpy_stream
 from pipeline.core.types import Episode
+from pipeline.core.wording import n_of
 from pipeline.data.prepared import PreparedSet, require_images
 
 PARTS = {
@@ -54,7 +55,7 @@ class EpisodeSampler:
         self.seed, self.purpose = seed, purpose
         if part not in PARTS:
             raise UnknownNameError("part of the images", part, PARTS)
-        what = f"A {n_way}-way {k_shot}-shot episode with {n_query} queries per class"
+        what = f"A {n_way}-way {k_shot}-shot episode with {n_of(n_query, 'query', 'queries')} per class"
         require_images(prepared, split, n_way, k_shot + n_query, what, section)
         self._classes = prepared.classes_of(split)
         self._folds = np.unique(prepared.folds[prepared.rows_of_split(split)])
@@ -90,7 +91,7 @@ class EpisodeSampler:
         poorest = min(self._rows, key=lambda class_id: len(self._rows[class_id]))
         if len(self._rows[poorest]) < self.k_shot + self.n_query:
             raise DataError(
-                f"{what} needs {self.k_shot + self.n_query} images per class, but class "
+                f"{what} needs {n_of(self.k_shot + self.n_query, 'image')} per class, but class "
                 f"'{self.prepared.class_names[poorest]}' of {self.prepared.name} has {len(self._rows[poorest])} in the "
                 f"{part.replace('_', ' ')} of its images. Lower {section}.n_query or the shots, or add images."
             )

@@ -21,9 +21,10 @@ def finite(half_width: float) -> float | None:
 
 
 def mean_and_interval(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
-    """Mean and 95 % half-width over episodes of accuracies that are averaged over architectures."""
-    mean, half = mean_ci95(by_episode(outcomes))
-    return {"mean": mean, "ci95": finite(half)}
+    """Mean and 95 % half-width over episodes of accuracies that are averaged over architectures; how many episodes."""
+    accuracies = by_episode(outcomes)
+    mean, half = mean_ci95(accuracies)
+    return {"mean": mean, "ci95": finite(half), "n_episodes": len(accuracies)}
 
 
 def estimate(

@@ -24,6 +24,7 @@ from torch.nn import functional
 from pipeline.core.errors import ConfigError, TrainingError
 from pipeline.core.progress import track
 from pipeline.core.rng import torch_stream
+from pipeline.core.wording import n_of
 from pipeline.data import transforms
 from pipeline.data.prepared import PreparedSet
 from pipeline.evaluation.augmentation import augmented
@@ -110,8 +111,8 @@ def train(
     """
     if len(images.rows) < config.batch_size:
         raise ConfigError(
-            f"{section}.batch_size is {config.batch_size}, but there are only {len(images.rows)} images to train on. "
-            f"Lower {section}.batch_size or add images."
+            f"{section}.batch_size is {config.batch_size}, but there are only {n_of(len(images.rows), 'image')} to "
+            f"train on. Lower {section}.batch_size or add images."
         )
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     network.to(device=device, memory_format=layout)
@@ -219,7 +220,7 @@ def too_short(n_images: int, config: TrainConfig, section: str = "train") -> str
     if n_steps == 0 or n_steps >= FEW_STEPS:
         return None
     return (
-        f"warning: {n_images} images give only {n_steps} training step{'s' * (n_steps > 1)} ({section}.epochs "
+        f"warning: {n_of(n_images, 'image')} give only {n_of(n_steps, 'training step')} ({section}.epochs "
         f"{config.epochs}, {section}.batch_size {config.batch_size}), too few to learn much; {section}.epochs: "
         f"{math.ceil(FEW_STEPS / per_epoch)} in params.yaml would be enough"
     )

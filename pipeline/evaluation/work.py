@@ -26,6 +26,8 @@ LIKE = {"ntk": "metantk", "fomaml": "maml", "anil": "maml", "randomtnas": "autom
 OF_IMAGES = ("prepare", "train", "test", "feature_net", "features")
 PRUNING = ("metantk", "ntk", "tenas")
 EVOLVING = ("tegnas_evo", "tegnas_rl")
+# knobs of searches that have no others: they draw architectures, or name one
+MEASURING_NOTHING = frozenset(("seeds", "n_architectures", "space"))
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,11 @@ def search_key(method: str, search: Mapping[str, Any]) -> str:
 
 
 def search_work(method: str, search: Mapping[str, Any], supernet: Mapping[str, Any] | None, costs: Costs) -> float:
-    """Work of a search; 0 where nothing is measured, as with networks drawn or made by hand."""
+    """Work of a search; 0 where nothing is measured, as with networks drawn or made by hand, nan of unknown ones."""
     if method in PRUNING:
-        space = costs.spaces[search["space"]]
+        space = costs.spaces.get(search["space"])
+        if space is None:
+            return math.nan
         tried = n_candidates(space["operations"], space["in_groups"], search["prune_number"])
         n_images = search.get("n_images") or (
             search["tasks_per_batch"] * search["n_way"] * (search["k_shot"] + search["n_query"])
@@ -139,7 +143,7 @@ def search_work(method: str, search: Mapping[str, Any], supernet: Mapping[str, A
         knobs, episodes = supernet["supernet"], supernet["episodes"]
         images = sum(task_images(episodes["n_way"], k_shot, 0, knobs["test_steps"]) for k_shot in episodes["k_shots"])
         return search["n_tasks"] * images * passes(knobs, knobs["image_size"], costs.channels_exponent)
-    return 0.0
+    return 0.0 if MEASURING_NOTHING.issuperset(search) else math.nan
 
 
 def work(

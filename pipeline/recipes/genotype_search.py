@@ -13,7 +13,14 @@ from pipeline.core.progress import say
 from pipeline.core.rng import stream_seed, torch_stream
 from pipeline.recipes.equal_budget import random_control
 from pipeline.recipes.genotype_scoring import evaluator_of, indicators_of, scorers_of
-from pipeline.recipes.measuring import CONTROL_BY_DATASET, SPACE_BY_DATASET, by_dataset, search_images, space_that
+from pipeline.recipes.measuring import (
+    CONTROL_BY_DATASET,
+    SPACE_BY_DATASET,
+    by_dataset,
+    knobs_against_noise,
+    search_images,
+    space_that,
+)
 from pipeline.strategies.runner import Context, Found, run
 from pipeline.strategies.stability import summarise_genotypes
 
@@ -98,7 +105,9 @@ def search_genotypes(
         if config.control:
             n_measured = sum(row["seed"] == seed and row["event"] == "evaluated" for row in journal.rows)
             random_control(scorers, space, context, seed, n_measured * len(used) * config.repeat)
-    journal.stability = summarise_genotypes(journal.rows, indicators, config.repeat)
+    journal.stability = summarise_genotypes(
+        journal.rows, indicators, config.repeat, knobs_against_noise(config, context)
+    )
     if journal.stability["warning"]:
         say(f"warning: {journal.stability['warning']}")
     return [Found(seed, space.from_text(journal.found[seed])) for seed in config.seeds]

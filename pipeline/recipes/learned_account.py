@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.errors import ArtifactError, ConfigError
+from pipeline.core.wording import fixed
 from pipeline.data.database import Database
 from pipeline.data.features import FeatureSet, familiar, seen_classes
 from pipeline.recipes.learned import Learned
@@ -170,7 +171,7 @@ def told(estimate: Mapping[str, Any] | None) -> str:
     if estimate is None:
         return "undefined"
     half = " (one task, so no interval)" if estimate["ci95"] is None else f" ± {estimate['ci95']:.2f}"
-    return f"{estimate['mean']:+.2f}{half}"
+    return f"{fixed(estimate['mean'], signed=True)}{half}"
 
 
 def amortised(given: Given) -> dict[str, dict[str, float]]:

@@ -20,6 +20,7 @@ from pipeline.recipes.equal_budget import CONTROL, run_control
 from pipeline.recipes.genotype_scoring import EVALUATED
 from pipeline.recipes.learned_account import PREDICTION, Given, account_of, amortised, seconds
 from pipeline.recipes.learned_settings import LearnedSearchConfig
+from pipeline.recipes.measuring import knobs_against_noise
 from pipeline.recipes.meta_training import rated
 from pipeline.recipes.proposing import Proposer, encoded
 from pipeline.strategies.indicators import Measured, mean
@@ -200,7 +201,8 @@ def search_learned(config: LearnedSearchConfig, context: Context) -> list[Found]
                 seed,
             )
     candidates = [row for row in journal.rows if row["event"] == EVALUATED]
-    journal.stability = summarise_genotypes(candidates, [PREDICTION], config.n_resamplings) | UNJUDGED
+    knobs = knobs_against_noise(config, context)
+    journal.stability = summarise_genotypes(candidates, [PREDICTION], config.n_resamplings, knobs) | UNJUDGED
     for warning in journal.account["warnings"]:
         say(f"warning: {warning}")
     return [Found(seed, space.from_text(journal.found[seed])) for seed in config.seeds]

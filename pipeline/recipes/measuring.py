@@ -25,6 +25,15 @@ CONTROL_BY_DATASET = by_dataset(False, dict.fromkeys(TABULAR_SETS, True))
 is `random`, trained by the same recipe."""
 
 
+AGAINST_NOISE = ("repeat", "n_resamplings", "tasks_per_batch", "n_images", "n_region_samples")
+"""Knobs of searches with which repeats may agree more, that of repeats first."""
+
+
+def knobs_against_noise(config: Any, context: Context) -> list[str]:
+    """Those of AGAINST_NOISE that a search has, as params.yaml spells them."""
+    return [f"{context.section}.{name}" for name in AGAINST_NOISE if hasattr(config, name)]
+
+
 def space_that(capability: str, name: str) -> Any:
     """The space called `name`. Raises CapabilityError when it lacks a capability, e.g. "prunes"."""
     from pipeline import spaces

@@ -12,9 +12,10 @@ from typing import Any
 from pipeline.core.config import knob
 from pipeline.core.progress import say
 from pipeline.core.rng import stream_seed
+from pipeline.core.wording import n_of
 from pipeline.recipes.equal_budget import random_control
 from pipeline.recipes.genotype_scoring import scorers_of
-from pipeline.recipes.measuring import n_workers_of, networks_of, space_that
+from pipeline.recipes.measuring import knobs_against_noise, n_workers_of, networks_of, space_that
 from pipeline.strategies.indicators import Indicator, Measured, mean
 from pipeline.strategies.runner import Context, Found, run
 from pipeline.strategies.stability import change_column, summarise
@@ -229,7 +230,9 @@ def prune_supernet(
             scorers = scorers_of(used, space, context, draw, of_genotypes, config.repeat, **sizes)
             n_measured = n_evaluations(context.journal.rows, seed, config.repeat, len(used), chance.common)
             random_control(scorers, space, context, seed, n_measured)
-    context.journal.stability = summarise(context.journal.rows, indicators, config.repeat)
+    context.journal.stability = summarise(
+        context.journal.rows, indicators, config.repeat, knobs_against_noise(config, context)
+    )
     _tell_user(context.journal)
     return [Found(seed, space.from_text(context.journal.found[seed])) for seed in config.seeds]
 
@@ -243,6 +246,9 @@ def n_evaluations(rows: Sequence[Mapping[str, Any]], seed: int, n_repeats: int, 
 def _tell_user(journal) -> None:
     for name, count in journal.not_finite.items():
         if count:
-            say(f"warning: {count} values of {name} were not finite; their candidates were ranked last")
+            say(
+                f"warning: {n_of(count, 'value')} of {name} {'was' if count == 1 else 'were'} not finite; their "
+                "candidates were ranked last"
+            )
     if journal.stability["warning"]:
         say(f"warning: {journal.stability['warning']}")

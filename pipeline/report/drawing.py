@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.core.errors import ArtifactError
+from pipeline.core.wording import n_of
 from pipeline.report.svg import HUES, Svg, text_width
 
 LAYER = 168
@@ -216,7 +217,7 @@ def _found_by(entries: Sequence[Mapping[str, Any]]) -> str:
     words = [f"search seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"]
     for k_shot in sorted({entry["k_shot"] for entry in entries if "k_shot" in entry}):
         n_tasks = sum(len(entry.get("episodes", ())) for entry in entries if entry.get("k_shot") == k_shot)
-        words.append(f"{k_shot}-shot" + (f", {n_tasks} task{'s' if n_tasks > 1 else ''}" if n_tasks else ""))
+        words.append(f"{k_shot}-shot" + (f", {n_of(n_tasks, 'task')}" if n_tasks else ""))
     return "; ".join(words)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.core.wording import fixed
 from pipeline.report.svg import HUES, Svg, text_width
 
 # columns of a trace that are not an indicator
@@ -372,7 +373,7 @@ def interval_figure(rows: Sequence[Mapping[str, Any]], title: str, legend: Mappi
         if row["low"] is not None and row["high"] is not None:
             ends = [across(row[name]) for name in ("low", "high")]
             figure.line(ends[0], y, ends[1], y, f"s{row['hue']}", 4)
-        figure.circle(across(row["value"]), y, 4.8, f"f{row['hue']}", f"{row['name']}: {row['value']:.3f}")
+        figure.circle(across(row["value"]), y, 4.8, f"f{row['hue']}", f"{row['name']}: {fixed(row['value'], 3)}")
         for value, source in row["published"]:
             _diamond(figure, across(value), y, f"{value:g}, {source}")
     return figure.render()

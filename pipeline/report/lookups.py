@@ -6,8 +6,9 @@ from typing import Any
 
 from pipeline.core.artifacts import digest, read_csv
 from pipeline.core.config import BUDGETS
+from pipeline.core.wording import n_of
 from pipeline.report.figures import line_figure, standing_figure, trace_figure
-from pipeline.report.parts import Entry, data_label, learned, n_of, origin, stability, table_facts, template
+from pipeline.report.parts import Entry, data_label, learned, origin, stability, table_facts, template
 from pipeline.report.tables import league_numbers, leagues, stacked
 
 LOOKUP_LEAGUE = ("dataset", "budget", "space", "protocol_digest", "table_sha256", "data_digest")

@@ -4,9 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.core.config import BUDGETS
+from pipeline.core.wording import n_of
 from pipeline.report.anchors import published
 from pipeline.report.figures import accuracy_figure, curve_figures, trace_figure
-from pipeline.report.parts import Entry, data_label, decoded, learned, n_of, origin, stability, template
+from pipeline.report.parts import (
+    Entry,
+    control_named,
+    data_label,
+    decoded,
+    learned,
+    n_untrained,
+    origin,
+    stability,
+    template,
+)
 from pipeline.report.tables import LEAGUE, leagues
 
 # the columns of a league, in words
@@ -60,8 +71,14 @@ def _league(anchor: str, entries: Sequence[Entry], ranks: Sequence[Mapping[int, 
     if len(rows) == 1:
         rows[0]["is_best"] = False
     controls = {entry.result["control"]["method"] for entry in entries}
-    if not adapted and not any(row["is_control"] for row in rows):
-        rows.append(_control_row(first, order))
+    if not adapted:
+        own = {entry.result["method"] for entry in entries}
+        absent = {
+            (control["method"], control.get("space")): control
+            for control in (entry.result["control"] for entry in entries)
+            if control["method"] not in own
+        }
+        rows += [_control_row(control, order) for control in absent.values()]
     rows.sort(key=lambda row: ([-cell["mean"] for cell in row["cells"]], row["method"]))
     return {
         "id": anchor,
@@ -99,11 +116,10 @@ def _dot(row: Mapping[str, Any], place: int) -> dict[str, Any]:
 def _row(entry: Entry, rank: Mapping[int, int], order: Sequence[int]) -> dict[str, Any]:
     result = entry.result
     is_control = result["method"] == result["control"]["method"]
-    architectures = n_of(len(result["genotypes"]), "architecture")
     return {
         "method": result["method"],
         "anchor": entry.anchor,
-        "remark": _remark(result, architectures, is_control),
+        "remark": _remark(result, is_control),
         "is_control": is_control,
         "is_best": all(place == 1 for place in rank.values()),
         "cells": [_cell(result, str(k_shot), rank.get(k_shot), is_control) for k_shot in order],
@@ -115,10 +131,18 @@ def _row(entry: Entry, rank: Mapping[int, int], order: Sequence[int]) -> dict[st
     }
 
 
-def _remark(result: Mapping[str, Any], architectures: str, is_control: bool) -> str:
-    if result.get("kind") != "adapted":
-        return f"control: {architectures}" if is_control else architectures
-    return f"{result['protocol']['read_out'].replace('_', ' ')}; {architectures}; beside {result['control']['method']}"
+def _remark(result: Mapping[str, Any], is_control: bool) -> str:
+    architectures = _drawn_from(len(result["genotypes"]), result)
+    read_out = result["protocol"]["read_out"].replace("_", " ")
+    of_learner = f"{read_out}; " if result.get("kind") == "adapted" else ""
+    if is_control:
+        return f"{of_learner}control: {architectures}"
+    return f"{of_learner}{architectures}; beside {control_named(result)}"
+
+
+def _drawn_from(number: int, of: Mapping[str, Any]) -> str:
+    text = n_of(number, "architecture")
+    return f"{text} of {of['space']}" if "space" in of else text
 
 
 def _filled(cost: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,6 +160,7 @@ def _cell(result: Mapping[str, Any], shot: str, rank: int | None, is_control: bo
         "high": bootstrap["high"],
         "prototypes": result.get("prototypes", {}).get(shot),
         "untrained": result["untrained"][shot],
+        "on_episodes": n_of(number, "episode") if (number := n_untrained(result, shot)) else "",
         "improvement": None if is_control else control["relative_improvement_percent"][shot],
         "difference": difference,
         "verdict": verdict(difference),
@@ -149,14 +174,15 @@ def verdict(difference: Mapping[str, Any]) -> str:
     return "better" if difference["mean"] > 0 else "worse"
 
 
-def _control_row(result: Mapping[str, Any], order: Sequence[int]) -> dict[str, Any]:
-    """The control's row where its own result is not among the results: what the others recorded of it."""
-    control = result["control"]
-    empty = dict.fromkeys(("rank", "low", "high", "prototypes", "untrained", "improvement", "difference"))
+def _control_row(control: Mapping[str, Any], order: Sequence[int]) -> dict[str, Any]:
+    """A control's row where its own result is not among the results: what the others recorded of it."""
+    empty = dict.fromkeys(
+        ("rank", "low", "high", "prototypes", "untrained", "on_episodes", "improvement", "difference")
+    )
     return {
         "method": control["method"],
         "anchor": None,
-        "remark": f"control: {n_of(control['n_architectures'], 'architecture')}",
+        "remark": f"control: {_drawn_from(control['n_architectures'], control)}",
         "is_control": True,
         "is_best": False,
         "cells": [{**empty, **control["accuracy"][str(k_shot)], "verdict": "same"} for k_shot in order],

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.core.wording import fixed, n_of
 from pipeline.report.figures import line_figure
 
 STAGES = ("search", "train", "meta_learn", "evaluate", "adapt", "compare", "score", "look_up")
@@ -35,26 +36,30 @@ class Entry:
         return f"{self.result['method']}-{self.result['dataset']}-{self.sha256[:8]}"
 
 
+def printed(value: float, decimals: int, signed: bool = False) -> str:
+    """A number with a real minus sign, which what rounds to zero has not."""
+    return fixed(value, decimals, signed).replace("-", "−")
+
+
 def percent(value: float) -> str:
-    # adding zero takes the sign from what rounds to it
-    return f"{round(100 * value, 2) + 0.0:.2f}"
+    return printed(100 * value, 2)
 
 
 def signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
+    return printed(value, 1, signed=True)
 
 
 def signed_percent(value: float) -> str:
-    return f"{100 * value:+.2f}".replace("-", "−")
+    return printed(100 * value, 2, signed=True)
 
 
 def coefficient(value: float) -> str:
     """A correlation, or another number of about one: 0.536, −0.042."""
-    return f"{value:.3f}".replace("-", "−")
+    return printed(value, 3)
 
 
 def signed_coefficient(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+    return printed(value, 3, signed=True)
 
 
 def count(value: float) -> str:
@@ -77,12 +82,22 @@ def memory(mib: float) -> str:
     return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"
 
 
-FILTERS = (percent, signed, signed_percent, coefficient, signed_coefficient, count, duration, memory)
+FILTERS = (percent, signed, signed_percent, coefficient, signed_coefficient, count, duration, memory, n_of)
 
 
-def n_of(number: int, word: str) -> str:
-    """3 architectures, 1 architecture."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
+def control_named(result: Mapping[str, Any]) -> str:
+    """The control of a few-shot or a classifier's result by name, and whether it is of the method's own space."""
+    control = result["control"]
+    if "space" not in control:
+        return control["method"]
+    if control["space"] == result["space"]:
+        return f"{control['method']}, of the same space"
+    return f"{control['method']}, of another space: {control['space']}"
+
+
+def n_untrained(result: Mapping[str, Any], shot: str) -> int | None:
+    """On how many of the stored episodes the untrained networks were tested; None where a result does not say."""
+    return result["untrained"][shot].get("n_episodes", result["protocol"].get("n_untrained_episodes"))
 
 
 def template(name: str):
@@ -158,7 +173,8 @@ def hardware_line(seen: Mapping[str, Any]) -> str:
     """One line from a job's hardware block."""
     parts = [str(seen["accelerator"])] if seen.get("accelerator") else []
     if seen.get("processor"):
-        parts.append(f"{seen['processor']}, {seen.get('threads', seen.get('cores', '?'))} threads")
+        threads = seen.get("threads", seen.get("cores"))
+        parts.append(f"{seen['processor']}, {'? threads' if threads is None else n_of(threads, 'thread')}")
     if seen.get("memory_gib"):
         parts.append(f"{seen['memory_gib']} GiB")
     return ", ".join(parts) or "not recorded"
@@ -212,7 +228,8 @@ def learned(result: Mapping[str, Any]) -> dict[str, Any] | None:
     told = [
         (
             "learned from",
-            f"{triples['base']:,} accuracies on tasks of {block['source_title']}: {oracle['meaning']}",
+            f"{n_of(triples['base'], 'accuracy', 'accuracies')} on tasks of {block['source_title']}: "
+            f"{oracle['meaning']}",
             None,
         ),
         ("features by", network["label"], not network["substitute"]),
@@ -260,16 +277,19 @@ def _held_out(block: Mapping[str, Any], unit: str) -> list[tuple[str, str, bool 
     lines = []
     within = (block["predictor"]["within_tasks"] or {}).get("spearman")
     if within:
-        text = f"Spearman's {_give(within, '.2f')} inside {n_of(within['n'], 'task')} (random ranking: 0)"
+        text = f"Spearman's {_give(within)} inside {n_of(within['n'], 'task')} (random ranking: 0)"
         verdict = block["predictor"]["beats_random"]["ranking"]
         lines.append(("predictor on held-out tasks", text + _untested(verdict), verdict))
     within_new = block["predictor"]["new_architectures"]["within_tasks"]["spearman"] if within else None
     if within_new:
-        text = f"Spearman's {_give(within_new, '.2f')} inside {n_of(within_new['n'], 'task')}"
+        text = f"Spearman's {_give(within_new)} inside {n_of(within_new['n'], 'task')}"
         lines.append(("the same, cells not trained on", text, None))
     beside = block["generator"]["generated_vs_uniform"]
     if beside and beside["difference"]:
-        text, verdict = f"{_give(beside['difference'], '+.2f')} ({unit}) against uniform cells", beside["beats_uniform"]
+        text, verdict = (
+            f"{_give(beside['difference'], signed=True)} ({unit}) against uniform cells",
+            beside["beats_uniform"],
+        )
         lines.append(("generator on held-out tasks", text + _untested(verdict), verdict))
     return lines
 
@@ -333,15 +353,15 @@ def _spent(cost: Mapping[str, Any]) -> list[tuple[str, str, None]]:
     return [(name, text, None) for name, text in pairs if text]
 
 
-def _give(estimate: Mapping[str, Any], form: str) -> str:
+def _give(estimate: Mapping[str, Any], signed: bool = False) -> str:
     half = "" if estimate["ci95"] is None else f" ± {estimate['ci95']:.2f}"
-    return f"{estimate['mean']:{form}}{half}".replace("-", "−")
+    return printed(estimate["mean"], 2, signed) + half
 
 
 def _tau(agreement: Mapping[str, float] | None) -> str | None:
     if not agreement:
         return None
-    value, low, high = (f"{agreement[name]:.2f}".replace("-", "−") for name in ("tau", "low", "high"))
+    value, low, high = (printed(agreement[name], 2) for name in ("tau", "low", "high"))
     return f"τ = {value} ({low} to {high})"
 
 

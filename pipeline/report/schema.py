@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.core.artifacts import read_json
 from pipeline.core.errors import ArtifactError
 from pipeline.core.provenance import ROOT
+from pipeline.core.wording import n_of
 
 SCHEMAS = ROOT / "workflow" / "schemas"
 
@@ -51,6 +52,6 @@ def _check(content: Any, where: str, name: str, kind: str) -> None:
     problems = [f"{'.'.join(map(str, error.absolute_path)) or 'top level'}: {error.message[:200]}" for error in errors]
     if problems:
         raise ArtifactError(
-            f"{where} does not have the shape of {kind} ({len(problems)} problem(s)): {'; '.join(problems[:5])}. "
+            f"{where} does not have the shape of {kind} ({n_of(len(problems), 'problem')}): {'; '.join(problems[:5])}. "
             f"Run the stage that makes it again; {name}.schema.json describes the shape."
         )

@@ -48,7 +48,7 @@ def is_drawing(text: str) -> bool:
 
 def number(value: float) -> str:
     """A coordinate: at most two decimals, no trailing zeros."""
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"{value:z.2f}".rstrip("0").rstrip(".")
 
 
 class Svg:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.core.artifacts import digest
 from pipeline.core.errors import ArtifactError
+from pipeline.core.wording import n_of
 
 # what two learners that adapt may differ in and still be ranked together
 LEARNERS_OWN = ("read_out", "image_size")
@@ -25,6 +26,8 @@ def result_row(result: Mapping[str, Any], path: str, sha256: str):
     shared = {name: value for name, value in protocol.items() if not (adapted and name in LEARNERS_OWN)}
     row = {
         **{name: result[name] for name in ("method", "dataset", "dataset_title", "budget")},
+        "space": result.get("space"),
+        **{f"control_{name}": result["control"].get(name) for name in ("method", "space")},
         **{name: protocol[name] for name in ("n_way", "n_query", "n_episodes", "n_augmented_support", "setting")},
         "read_out": protocol["read_out"],
         "k_shots": " ".join(map(str, protocol["k_shots"])),
@@ -105,11 +108,14 @@ def stacked(
 
     named = list(frames)
     if not named:
-        raise ArtifactError(f"There is no result to report. Make {kind} first, e.g. `snakemake --cores 4 {example}`.")
+        raise ArtifactError(
+            f"There is no result to report. Make {kind} first, e.g. `snakemake --cores 4 {example}`, or list data sets "
+            "and methods in params.yaml."
+        )
     for name, frame in named:
         missing = [column for column in needed if column not in frame]
         if missing or len(frame) != 1:
-            wrong = f"lacks {', '.join(missing)}" if missing else f"has {len(frame)} rows"
+            wrong = f"lacks {', '.join(missing)}" if missing else f"has {n_of(len(frame), 'row')}"
             raise ArtifactError(
                 f"{name} is not the row of {kind}: it {wrong}. Delete it and run the {stage} stage again."
             )

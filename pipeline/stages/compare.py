@@ -30,6 +30,7 @@ INPUTS = {
 }
 COPIED = (
     "method",
+    "space",
     "dataset",
     "dataset_title",
     "budget",
@@ -258,6 +259,7 @@ def control_block(inputs: Inputs) -> dict[str, Any]:
     recipes = (of["provenance"]["recipe_digest"] for of in (inputs.measured, inputs.control))
     return {
         "method": inputs.control["method"],
+        "space": inputs.control["space"],
         "n_architectures": int(inputs.control_accuracies["seed"].nunique()),
         "accuracy": accuracy,
         "relative_improvement_percent": improvements,

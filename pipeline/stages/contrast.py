@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.core.artifacts import read_json, sha256, write_json, write_text
 from pipeline.core.progress import say
+from pipeline.report.parts import control_named
 from pipeline.report.schema import check_classifier
 from pipeline.stages.common import read_params
 from pipeline.stages.compare import check_same_search, check_same_test, drawing, learned_of, spent
@@ -19,7 +20,8 @@ INPUTS = {
     "train_cost": "cost of the training",
 }
 COPIED = (
-    "method", "dataset", "dataset_title", "budget", "seeds", "protocol", "accuracy", "untrained", "parameters", "flops",
+    "method", "space", "dataset", "dataset_title", "budget", "seeds", "protocol", "accuracy", "untrained", "parameters",
+    "flops",
 )  # fmt: skip
 
 
@@ -43,6 +45,7 @@ def run(arguments) -> None:
     own, other = (100 * of["accuracy"]["top1"]["mean"] for of in (result, result["control"]))
     say(
         f"{result['method']} on {result['dataset']}: {own:.2f} % of the test images, random architectures {other:.2f} %"
+        f" ({control_named(result)})"
     )
 
 
@@ -81,9 +84,9 @@ def joined(
         "schema_version": 1,
         "kind": "trained",
         **{name: measured[name] for name in COPIED},
-        "space": genotype["space"],
         "control": {
             "method": control["method"],
+            "space": control["space"],
             "n_architectures": len(control["seeds"]),
             "accuracy": control["accuracy"],
             "difference": difference(measured, control),

@@ -14,6 +14,7 @@ from pipeline.core.device import choose_device, use_threads
 from pipeline.core.errors import ArtifactError
 from pipeline.core.progress import say, spoken
 from pipeline.core.types import KINDS
+from pipeline.core.wording import n_of
 from pipeline.data.accuracy_tables import read_compact_csv
 from pipeline.data.database import COLUMNS, read_rows, triples_digest
 from pipeline.data.prepared import PreparedSet
@@ -63,7 +64,10 @@ def run(arguments) -> None:
     artifacts.write_json(arguments.report, {**report, "digests": {**digests, **report["digests"]}})
     checkpoint.clear()
     took = spoken(answers.wall_seconds)
-    say(f"{len(rows)} accuracies on {len(plan.tasks)} tasks in {took} -> {arguments.triples}")
+    say(
+        f"{n_of(len(rows), 'accuracy', 'accuracies')} on {n_of(len(plan.tasks), 'task')} in {took} -> "
+        f"{arguments.triples}"
+    )
 
 
 def table_files(arguments) -> dict[str, Any]:

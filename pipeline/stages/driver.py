@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.core.device import may_be_accelerated, n_cores
 from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError
+from pipeline.core.progress import say
 from pipeline.core.types import FEW_SHOT
 from pipeline.data.published_tables import TABLES
 from pipeline.stages.common import FROZEN, THREADS_TO_ADAPT
@@ -23,6 +24,7 @@ from pipeline.stages.needs import option
 from pipeline.stages.settings import (
     CONTROL,
     METHOD_STAGES,
+    ROWS,
     Freezer,
     adapted,
     classification,
@@ -45,6 +47,10 @@ LOOKING = {
 """Options of Snakemake with which it runs nothing, and deletes nothing."""
 SHORT_LOOKING = re.compile(r"-[Fafkpt]*[nSDl].*")
 """Their short forms, also behind others without a value as in -pn."""
+NOTHING_LISTED = (
+    "params.yaml lists nothing to make: fill in grid, e.g. datasets: [doublemnist] and methods: [metantk, random], or "
+    "classification, learned or adapted; or name a result, such as results/metantk_doublemnist.json"
+)
 _held: list[contextlib.ExitStack] = []
 """The claim on the folder, for as long as Snakemake runs."""
 
@@ -102,6 +108,20 @@ class Grid:
     adapted: list[str]
     controls: dict[str, str]
     references: dict[str, tuple[str, ...]]
+
+    def listed(self) -> list[str]:
+        """All that is made without a named target; where that is nothing, it says what to fill in.
+
+        The report is left out where there is nothing to report.
+        """
+        few_shot = [*stems(self.methods, self.datasets), *self.learned, *self.adapted]
+        results = [*few_shot, *self.looked_up, *self.trained, *self.cards]
+        report = ["results/report.html"] if few_shot or any(ROWS.glob("*.csv")) else []
+        files = [f"results/{stem}.json" for stem in results]
+        files += [*report, *(f"results/{space}.html" for space in self.pages)]
+        if not files:
+            say(NOTHING_LISTED)
+        return files
 
     def threads_of_search(self, method: str) -> int:
         """Processor cores of a search."""

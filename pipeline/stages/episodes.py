@@ -2,6 +2,7 @@
 
 from pipeline.core.config import build
 from pipeline.core.progress import say
+from pipeline.core.wording import n_of
 from pipeline.data.prepared import PreparedSet, require_few_shot
 from pipeline.episodes import files
 from pipeline.episodes.sampler import EpisodeSampler
@@ -36,4 +37,7 @@ def run(arguments) -> None:
         episodes[k_shot] = [sampler.episode(index) for index in range(config.n_episodes)]
     files.write(arguments.out, episodes)
     shots = " and ".join(map(str, config.k_shots))
-    say(f"{prepared.name}: {config.n_episodes} episodes each of {config.n_way}-way {shots}-shot -> {arguments.out}")
+    say(
+        f"{prepared.name}: {n_of(config.n_episodes, 'episode')} each of {config.n_way}-way {shots}-shot -> "
+        f"{arguments.out}"
+    )

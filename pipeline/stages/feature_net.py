@@ -16,6 +16,7 @@ from pipeline.core.config import build
 from pipeline.core.device import choose_device, use_threads
 from pipeline.core.progress import say
 from pipeline.core.tensors import write_tensors
+from pipeline.core.wording import n_of
 from pipeline.data import pretrained, transforms
 from pipeline.data.prepared import PreparedSet, require_few_shot
 from pipeline.evaluation.cost import Meter
@@ -116,7 +117,8 @@ def own(asked: Asked) -> Made:
     )
     say(f"loss {curve[-1]['loss']:.3f}, training accuracy {100 * curve[-1]['train_accuracy']:.1f} %")
     facts = {
-        "label": f"ResNet-18 trained here on the {len(classes)} base classes of {prepared.title} "
+        "label": f"ResNet-18 trained here on the {n_of(len(classes), 'base class', 'base classes')} of "
+        f"{prepared.title} "
         "(a substitute for the published ImageNet weights)",
         "substitute": True,
         "trained_on": {

@@ -11,6 +11,7 @@ from pipeline.core.device import choose_device, use_threads
 from pipeline.core.errors import ArtifactError, ConfigError
 from pipeline.core.progress import say, spoken, track
 from pipeline.core.tensors import read_tensors
+from pipeline.core.wording import n_of
 from pipeline.data import transforms
 from pipeline.data.features import digest_of, seen_classes, warning_of
 from pipeline.data.prepared import PreparedSet
@@ -57,7 +58,7 @@ def run(arguments) -> None:
             array[rows] = encoding.of_images(transforms.gather(encoding.prepared, rows)).numpy()
     facts = facts_of(prepared, encoding.prepared, network_facts, frozen, config, sha256(arguments.out), meter.so_far())
     write_json(arguments.facts, facts)
-    say(f"{n_images} images described in {spoken(facts['cost']['wall_seconds'])} by {network_facts['label']}")
+    say(f"{n_of(n_images, 'image')} described in {spoken(facts['cost']['wall_seconds'])} by {network_facts['label']}")
     if facts["warning"]:
         say(f"{frozen.dataset}: {facts['warning']} Results will say so.")
 

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +20,10 @@ from pipeline.core.artifacts import read_json
 from pipeline.core.config import build
 from pipeline.core.errors import ConfigError, PipelineError
 from pipeline.core.progress import spoken
+from pipeline.core.wording import n_of
 from pipeline.data.fetching import folder_files
 from pipeline.evaluation.schedule import critical_path, end, tails
-from pipeline.evaluation.work import Costs, Images, seconds, work
+from pipeline.evaluation.work import OF_IMAGES, Costs, Images, seconds, work
 from pipeline.stages.common import FROZEN
 from pipeline.stages.site import site
 
@@ -189,9 +191,22 @@ class Estimator:
         space = None if method is None else space_of(method, beside["search"].get("search", {}))
         return frozen["stage"], method, space, frozen.get("params", {}), beside, self._images.get(dataset)
 
-    def seconds_of(self, name: str) -> float | None:
-        """Expected seconds of the job with this parameter file; None where its kind or its images are unknown."""
-        return seconds(*work(*self.inputs_of(name), self.costs), self.costs)
+    def estimate(self, name: str) -> tuple[float | None, str]:
+        """Expected seconds of a job, or None and what is not known of it."""
+        inputs = self.inputs_of(name)
+        stage, method, *_, images = inputs
+        try:
+            key, amount = work(*inputs, self.costs)
+        except KeyError:
+            # a method of one's own may have other knobs than those that are counted
+            return None, f"{stage} of {method}: how much work its parameters mean is not known"
+        found = seconds(key, amount, self.costs)
+        if found is not None:
+            return found, ""
+        if stage in OF_IMAGES and images is None:
+            dataset = read_json(FROZEN / f"{name}.json")["dataset"]
+            return None, f"{stage}: the number of images of {dataset} is not known before they are prepared"
+        return None, f"{key}: this kind of job was not measured"
 
 
 def accelerated(names: Iterable[str]) -> set[str]:
@@ -203,7 +218,7 @@ def accelerated(names: Iterable[str]) -> set[str]:
 
 def lines(
     jobs: Mapping[str, Planned],
-    expected: Mapping[str, float | None],
+    expected: Mapping[str, tuple[float | None, str]],
     n_nodes: int,
     listed: int,
     on_gpus: Collection[str] = (),
@@ -211,38 +226,41 @@ def lines(
     """The forecast in words.
 
     Args:
-        expected: job -> its seconds, None for jobs of unknown cost.
+        expected: job -> its seconds, or None and what is not known of it.
         listed: most jobs that are named; of more, the longest ones.
         on_gpus: jobs that ask for a GPU.
     """
     if not jobs:
-        return ["nothing to be made: all jobs are finished"]
-    known = {name: value or 0.0 for name, value in expected.items()}
+        return ["nothing to be made: all jobs are finished, or params.yaml lists none"]
+    known = {name: value or 0.0 for name, (value, _) in expected.items()}
+    unknown = Counter(why for value, why in expected.values() if value is None)
     after = {name: job.after for name, job in jobs.items()}
     told = []
     # the order of the plan: upstream first, equal ones by name
     left = tails(known, after)
-    chosen = sorted(sorted(jobs, key=lambda name: -known[name])[:listed], key=lambda name: (-left[name], name))
-    for name in chosen:
-        value = expected[name]
+    costly = sorted(jobs, key=lambda name: -known[name])
+    for name in sorted(costly[:listed], key=lambda name: (-left[name], name)):
+        value, _ = expected[name]
         told.append(f"{'unknown' if value is None else spoken(value):>14}  {name}")
     if len(jobs) > listed:
-        told.append(f"{'':>14}  and {len(jobs) - listed} shorter jobs (--jobs {len(jobs)} lists all)")
+        told.append(f"{'':>14}  and {n_of(len(jobs) - listed, 'other job')} (--jobs {len(jobs)} lists all)")
     path = critical_path(known, after)
-    unknown = sum(value is None for value in expected.values())
+    # jobs of unknown cost make the figures lower bounds
+    least = "at least " if unknown else ""
     total, longest = sum(known.values()), sum(known[name] for name in path)
     hours_on_gpus = sum(known[name] for name in on_gpus) / 3600
     told += [
         "",
-        f"{len(jobs)} jobs, {total / 3600:.2f} core-hours",
-        f"{len(on_gpus)} of them ask a cluster for a GPU: {hours_on_gpus:.2f} hours of what the costs were measured on",
-        f"critical path {spoken(longest)}: " + " > ".join(path),
-        f"on {n_nodes} node{'s' * (n_nodes > 1)}, one job at a time on each: {spoken(end(known, after, n_nodes))}",
+        f"{n_of(len(jobs), 'job')}, {least}{total / 3600:.2f} core-hours",
+        f"asking a cluster for a GPU: {n_of(len(on_gpus), 'job')}, {least}{hours_on_gpus:.2f} hours of what the costs "
+        "were measured on",
+        f"critical path {least}{spoken(longest)}: " + " > ".join(path),
+        f"on {n_of(n_nodes, 'node')}, one job at a time on each: {least}{spoken(end(known, after, n_nodes))}",
     ]
     if unknown:
-        told.append(
-            f"{unknown} of the jobs are of a kind or of images that nothing is known of; they count nothing above"
-        )
+        told.append(f"{n_of(unknown.total(), 'job')} cannot be estimated and counted as nothing:")
+        told += [f"{n_of(number, 'job'):>14}  {why}" for why, number in sorted(unknown.items())]
+        told.append("docs/scale.md tells how kinds of jobs are measured, for --costs")
     return told
 
 
@@ -268,5 +286,5 @@ def run(arguments) -> None:
     costs = read_costs(pathlib.Path(arguments.costs))
     jobs = plan(arguments.targets, arguments.config)
     estimator = Estimator(costs)
-    expected = {name: estimator.seconds_of(name) for name in jobs}
+    expected = {name: estimator.estimate(name) for name in jobs}
     print("\n".join(lines(jobs, expected, arguments.nodes, arguments.jobs, accelerated(jobs))))

@@ -12,9 +12,10 @@ from typing import Any
 
 from pipeline.core.artifacts import read_json, sha256, to_json, write_text, write_texts
 from pipeline.core.progress import say
+from pipeline.core.wording import n_of
 from pipeline.stages.common import FROZEN, MACHINE
 from pipeline.stages.folder import SNAKEMAKE, claim
-from pipeline.stages.settings import PARAMS, Freezer, load, machine_settings
+from pipeline.stages.settings import LOOKUPS, PARAMS, ROWS, Freezer, load, machine_settings
 
 MADE = pathlib.Path("build/made.json")
 
@@ -92,5 +93,9 @@ def run(arguments) -> None:
     # a stage of DVC has claimed the folder already
     with contextlib.nullcontext() if os.environ.get("DVC_STAGE") else claim(SNAKEMAKE):
         changed = freeze(freezer)
-    listed = ", ".join(changed) if len(changed) < 8 else f"{len(changed)} files"
+    listed = ", ".join(changed) if len(changed) < 8 else n_of(len(changed), "file")
+    if os.environ.get("DVC_STAGE"):
+        # DVC stops at the missing folder of a report without results; the report itself says what is missing
+        for folder in (ROWS, LOOKUPS):
+            folder.mkdir(parents=True, exist_ok=True)
     say(f"parameters changed: {listed}" if changed else "parameters unchanged")

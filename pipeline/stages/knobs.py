@@ -1,10 +1,10 @@
 """Print every knob with its default and meaning, in the form of params.yaml."""
 
-import dataclasses
 import json
 import textwrap
 from collections.abc import Iterator
 
+from pipeline.core.config import knobs_of
 from pipeline.core.errors import UnknownNameError
 from pipeline.recipes import oracles
 from pipeline.stages.settings import METHOD_SECTIONS, SECTIONS, with_section
@@ -22,8 +22,8 @@ def sentence(text: str) -> str:
 
 
 def lines_of(cls: type, indent: str) -> Iterator[str]:
-    for field in dataclasses.fields(cls):
-        choices = field.metadata.get("choices")
+    for field in knobs_of(cls).values():
+        choices = field.metadata["choices"]
         meaning = sentence(field.metadata["help"]) + (f" One of {', '.join(map(str, choices))}." if choices else "")
         for line in textwrap.wrap(meaning, 118 - len(indent)):
             yield f"{indent}# {line}"

@@ -11,6 +11,7 @@ from pipeline.core.artifacts import read_json
 from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.progress import say, spoken
 from pipeline.core.tensors import write_tensors
+from pipeline.core.wording import n_of
 from pipeline.stages.common import add_prepared_arguments, checkpoint_path
 from pipeline.stages.meta_learned import Setting, Start, learn_all, tensors_of
 
@@ -45,7 +46,7 @@ def run(arguments) -> None:
     artifacts.write_csv(arguments.curve, curve_table(starts, learned))
     artifacts.write_json(arguments.cost, cost_record(cost, starts, learned, setting.device))
     checkpoint.clear()
-    say(f"{len(starts)} start(s) meta-learned in {spoken(cost['wall_seconds'])} -> {arguments.weights}")
+    say(f"{n_of(len(starts), 'start')} meta-learned in {spoken(cost['wall_seconds'])} -> {arguments.weights}")
 
 
 def without_graph(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.config import build
 from pipeline.core.progress import say, spoken
 from pipeline.core.rng import numpy_stream
+from pipeline.core.wording import fixed, n_of
 from pipeline.evaluation.cost import Meter
 from pipeline.recipes import oracles
 from pipeline.recipes.database import Plan, ask, draw_architectures
@@ -135,11 +136,11 @@ def summary(facts: Mapping[str, Any]) -> str:
     told = f"generator of {facts['source']}, epoch {facts['training']['best_epoch']}, in {took}"
     if held_out is None:
         return told
-    told += f": {100 * held_out['drawn']['validity']:.1f} % of {held_out['drawn']['n']} graphs valid"
+    told += f": {100 * held_out['drawn']['validity']:.1f} % of {n_of(held_out['drawn']['n'], 'graph')} valid"
     beside = held_out["generated_vs_uniform"]
     if beside is None or beside["difference"] is None:
         return told
     difference = beside["difference"]
     half = "" if difference["ci95"] is None else f" ± {difference['ci95']:.2f}"
-    where = f"drawn architectures less uniform ones on {difference['n']} held-out tasks"
-    return f"{told}; {where}: {difference['mean']:+.2f}{half}"
+    where = f"drawn architectures less uniform ones on {n_of(difference['n'], 'held-out task')}"
+    return f"{told}; {where}: {fixed(difference['mean'], signed=True)}{half}"

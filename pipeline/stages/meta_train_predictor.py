@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.core.progress import say, spoken
+from pipeline.core.wording import fixed, n_of
 from pipeline.meta_networks import Normalisation
 from pipeline.meta_networks.normalisation import PARITY_SCALE
 from pipeline.recipes.held_out import judge_predictor
@@ -69,5 +70,5 @@ def summary(facts: Mapping[str, Any]) -> str:
     half = "" if within["ci95"] is None else f" ± {within['ci95']:.2f}"
     return (
         f"predictor of {facts['source']}, epoch {facts['training']['best_epoch']}, in {took}: ranks the architectures "
-        f"of {within['n']} held-out tasks with Spearman's correlation {within['mean']:.2f}{half} (random: 0)"
+        f"of {n_of(within['n'], 'held-out task')} with Spearman's correlation {fixed(within['mean'])}{half} (random: 0)"
     )

@@ -13,6 +13,7 @@ from pipeline.core.device import choose_device
 from pipeline.core.errors import ArtifactError, ConfigError, UnknownNameError
 from pipeline.core.progress import say
 from pipeline.core.rng import numpy_stream
+from pipeline.core.wording import fixed
 from pipeline.data.accuracy_tables import AccuracyTable, read_compact_csv
 from pipeline.evaluation.rank_quality import TOP_FRACTION, oriented, rank_quality, seed_variance
 from pipeline.report.cards import published_beside, render_card
@@ -64,7 +65,8 @@ def run(arguments) -> None:
     for one in card["proxies"]:
         tau = one["figures"]["kendall_tau_b"]
         if tau["value"] is not None:
-            say(f"{one['name']}: Kendall tau {tau['value']:.3f} ({tau['low']:.3f} to {tau['high']:.3f})")
+            value, low, high = (fixed(tau[name], 3) for name in ("value", "low", "high"))
+            say(f"{one['name']}: Kendall tau {value} ({low} to {high})")
 
 
 def rated(

@@ -7,6 +7,7 @@ from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.config import build
 from pipeline.core.device import choose_device, use_threads
 from pipeline.core.progress import say, spoken
+from pipeline.core.wording import n_of
 from pipeline.data.prepared import PreparedSet
 from pipeline.recipes.genotype_scoring import seconds_column
 from pipeline.recipes.proxy_scores import ScoreConfig, score_sample
@@ -45,7 +46,7 @@ def run(arguments) -> None:
     cost = cost_record(context.journal, device) | {"data_digest": prepared.digest, "params_digest": frozen.digest}
     artifacts.write_json(arguments.cost, cost)
     checkpoint.clear()
-    say(f"{len(rows)} architectures of {arguments.space} scored in {spoken(context.journal.wall_seconds)}")
+    say(f"{n_of(len(rows), 'architecture')} of {arguments.space} scored in {spoken(context.journal.wall_seconds)}")
 
 
 def score_table(rows: list[dict], config: ScoreConfig) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from pipeline.core.checkpoint import Checkpoint
 from pipeline.core.config import build
 from pipeline.core.device import choose_device, use_threads
 from pipeline.core.progress import say, spoken
+from pipeline.core.wording import n_of
 from pipeline.data.prepared import PreparedSet
 from pipeline.stages import needs
 from pipeline.stages.common import Frozen, add_prepared_arguments, checkpoint_path, machine, read_params
@@ -91,7 +92,8 @@ def add_arguments(parser) -> None:
 def run(arguments) -> None:
     frozen, here = read_params(arguments.params), machine()
     method = methods.get(arguments.method)
-    config = build(method.Config, frozen.params["search"], f"search.{arguments.method}")
+    section = f"search.{arguments.method}"
+    config = build(method.Config, frozen.params["search"], section)
     prepared = PreparedSet.open(arguments.images, arguments.index, arguments.manifest, verify=True)
     device = choose_device(here.device)
     given = needs.opened(method, arguments, prepared, device)
@@ -109,6 +111,7 @@ def run(arguments) -> None:
         n_workers=use_threads(here.threads_to_adapt if hasattr(method, "learner") else here.threads),
         checkpoint=checkpoint,
         given=given,
+        section=section,
     )
     found = method.search(config, context)
     journal, space = context.journal, spaces.get(method.space(config))()
@@ -117,4 +120,4 @@ def run(arguments) -> None:
     artifacts.write_json(arguments.cost, cost_record(journal, device))
     artifacts.write_json(arguments.genotype, genotype_record(frozen, space, found, journal, prepared.digest))
     checkpoint.clear()
-    say(f"{len(found)} architecture(s) of {space.name} in {spoken(journal.wall_seconds)}")
+    say(f"{n_of(len(found), 'architecture')} of {space.name} in {spoken(journal.wall_seconds)}")

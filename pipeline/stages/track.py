@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.core.errors import ArtifactError, ConfigError
 from pipeline.core.progress import say
+from pipeline.core.wording import n_of
 from pipeline.core.yaml_text import FAST, parse_yaml
 
 LOCK = pathlib.Path("dvc.lock")
@@ -154,7 +155,7 @@ def commit(files: Iterable[str], locked: bool = False) -> list[str]:
         for name in names:
             repo.commit(name, force=True)
     if names:
-        say(f"DVC: recorded {len(names)} stage(s)")
+        say(f"DVC: recorded {n_of(len(names), 'stage')}")
     return names
 
 

@@ -13,6 +13,7 @@ from pipeline.core.config import build
 from pipeline.core.device import choose_device, use_threads
 from pipeline.core.progress import say, spoken
 from pipeline.core.tensors import write_tensors
+from pipeline.core.wording import n_of
 from pipeline.data.prepared import PreparedSet
 from pipeline.evaluation.cost import Meter
 from pipeline.evaluation.from_scratch import TrainingImages, too_short, train
@@ -44,7 +45,7 @@ def run(arguments) -> None:
     artifacts.write_csv(arguments.curve, curve_table(states, genotype))
     artifacts.write_json(arguments.cost, cost_record(cost, states, genotype, device))
     checkpoint.clear()
-    say(f"{len(states)} network(s) trained in {spoken(cost['wall_seconds'])} -> {arguments.weights}")
+    say(f"{n_of(len(states), 'network')} trained in {spoken(cost['wall_seconds'])} -> {arguments.weights}")
 
 
 def train_all(

@@ -59,6 +59,7 @@ class Measured:
         mean = {name: float(np.mean([size[name] for size in sizes])) for name in ("total", "backbone", "flops")}
         return {
             "method": self.frozen.method,
+            "space": self.genotype["space"],
             "dataset": self.frozen.dataset,
             "dataset_title": self.prepared.title,
             "budget": self.frozen.budget,

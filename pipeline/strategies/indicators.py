@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.errors import ScoreError
+from pipeline.core.wording import n_of
 
 DECIMALS = 3
 SIGNIFICANT_DIGITS = 3
@@ -96,7 +97,7 @@ def relative_changes(measured: Measured, name: str) -> Changes:
     if not usable or not any(map(math.isfinite, changes.means())):
         raise ScoreError(
             f"Indicator '{name}' has no finite value for "
-            + (f"any of {len(rows)} candidates" if usable else "the supernet")
+            + (f"any of {n_of(len(rows), 'candidate')}" if usable else "the supernet")
             + ", so there is nothing to rank by. Look at the images and at the search's channels; another seed or more "
             "images per batch may help."
         )
@@ -111,7 +112,7 @@ def mean(values: Sequence[float]) -> float:
 def require_finite(name: str, values: Sequence[float]) -> None:
     """Raises ScoreError when an indicator has no finite value for any architecture."""
     if not any(map(math.isfinite, values)):
-        raise ScoreError(f"Indicator '{name}' has no finite value for any of {len(values)} architectures.")
+        raise ScoreError(f"Indicator '{name}' has no finite value for any of {n_of(len(values), 'architecture')}.")
 
 
 def to_significant(value: float) -> float:

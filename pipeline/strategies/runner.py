@@ -97,6 +97,7 @@ class Context:
         n_workers: processes that measure, on the processor.
         checkpoint: where the state is kept, if it is to be.
         given: what the method needs besides, by the names of its `needs`.
+        section: of params.yaml that holds the method's knobs, for messages.
     """
 
     def __init__(
@@ -109,7 +110,9 @@ class Context:
         n_workers: int = 1,
         checkpoint: Checkpoint | None = None,
         given: Mapping[str, Any] | None = None,
+        section: str = "search",
     ):
+        self.section = section
         self.prepared, self.seed, self.n_cells, self.given = prepared, seed, n_cells, given or {}
         self.device, self.n_workers, self.checkpoint = device, n_workers, checkpoint
         saved = (checkpoint.load() if checkpoint else None) or {"journal": {}, "search": None}

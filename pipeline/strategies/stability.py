@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from pipeline.core.wording import fixed
 from pipeline.strategies.indicators import Indicator
 
 Z95 = 1.959963984540054
@@ -82,11 +83,15 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def summarise(rows: Sequence[Mapping[str, Any]], indicators: Sequence[Indicator], n_repeats: int) -> dict[str, Any]:
+def summarise(
+    rows: Sequence[Mapping[str, Any]], indicators: Sequence[Indicator], n_repeats: int, knobs: Sequence[str]
+) -> dict[str, Any]:
     """Agreement per round and over the whole trace.
 
     Args:
         rows: lines of the trace, of which those of candidates (with an `operation`) are used.
+        knobs: of the search, as its user spells them: the number of repeats, then others with which repeats may agree
+            more.
 
     Returns a JSON-able dict: `rounds` (seed, round, n_candidates, taus), `between_repeats` by indicator and
     `between_indicators` (tau, low, high over all rounds, or None), `verdict` by indicator ("signal", "noise" or
@@ -94,11 +99,12 @@ def summarise(rows: Sequence[Mapping[str, Any]], indicators: Sequence[Indicator]
     """
     candidates = [row for row in rows if row["operation"] is not None]
     groups = itertools.groupby(candidates, key=lambda row: (row["seed"], row["round"]))
-    return _summary(((*key, list(group)) for key, group in groups), indicators, n_repeats, change_column, -1)
+    summary = _summary(((*key, list(group)) for key, group in groups), indicators, n_repeats, change_column, -1)
+    return summary | {"warning": _warning(summary, knobs)}
 
 
 def summarise_genotypes(
-    rows: Sequence[Mapping[str, Any]], indicators: Sequence[Indicator], n_repeats: int
+    rows: Sequence[Mapping[str, Any]], indicators: Sequence[Indicator], n_repeats: int, knobs: Sequence[str]
 ) -> dict[str, Any]:
     """The same for searches that measure whole architectures: a seed's architectures are ranked all together.
 
@@ -110,7 +116,8 @@ def summarise_genotypes(
     for seed in seeds:
         distinct = {row["genotype"]: row for row in reversed(rows) if row["seed"] == seed}
         groups.append((seed, 0, list(distinct.values())))
-    return _summary(groups, indicators, n_repeats, repeat_column, 1)
+    summary = _summary(groups, indicators, n_repeats, repeat_column, 1)
+    return summary | {"warning": _warning(summary, knobs)}
 
 
 def _summary(groups, indicators, n_repeats: int, column: Callable[[str, int], str], sign: int) -> dict[str, Any]:
@@ -139,7 +146,6 @@ def _summary(groups, indicators, n_repeats: int, column: Callable[[str, int], st
         "between_repeats": between_repeats,
         "between_indicators": combine(indicator_taus),
         "verdict": verdict,
-        "warning": _warning(verdict, between_repeats, n_repeats),
     }
 
 
@@ -149,12 +155,16 @@ def _verdict(agreement: Mapping[str, float] | None) -> str:
     return "signal" if agreement["low"] > 0 else "noise"
 
 
-def _warning(verdict: Mapping[str, str], agreement: Mapping[str, Any], n_repeats: int) -> str | None:
-    if n_repeats < 2:
-        return "With one repeat nobody can tell whether this search followed its indicators or noise: set repeat to 2."
+def _warning(summary: Mapping[str, Any], knobs: Sequence[str]) -> str | None:
+    verdict, agreement = summary["verdict"], summary["between_repeats"]
+    if summary["n_repeats"] < 2:
+        return (
+            "With one repeat nobody can tell whether this search followed its indicators or noise: set "
+            f"{knobs[0]} to 2 or more."
+        )
     noisy = [
-        f"{name} (Kendall tau {agreement[name]['tau']:.2f}, 95 % interval {agreement[name]['low']:.2f} to "
-        f"{agreement[name]['high']:.2f})"
+        f"{name} (Kendall tau {fixed(agreement[name]['tau'])}, 95 % interval {fixed(agreement[name]['low'])} to "
+        f"{fixed(agreement[name]['high'])})"
         for name, word in verdict.items()
         if word == "noise"
     ]
@@ -163,6 +173,6 @@ def _warning(verdict: Mapping[str, str], agreement: Mapping[str, Any], n_repeats
         return None
     return (
         f"The ranking of candidates by {' and by '.join(noisy + still)} agrees between repeats no better than chance. "
-        "As far as it decided, this search followed noise: compare with the random control, and consider more "
-        "repeats, tasks_per_batch or n_region_samples."
+        "As far as it decided, this search followed noise: compare with the random control, and consider a "
+        f"larger {' or '.join(knobs)}."
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pipeline.core.config import BUDGETS, build, knob, resolve
+from pipeline.core.config import BUDGETS, build, knob, resolve, with_default
 from pipeline.core.errors import ConfigError, UnknownNameError
 
 
@@ -115,3 +115,18 @@ def test_a_float_written_as_yaml_reads_it_is_understood():
 
 def test_what_is_resolved_builds_the_same_dataclass():
     assert build(Knobs, settle({}, "paper", "mini")) == Knobs(rate=0.3)
+
+
+@dataclass(frozen=True)
+class Careless:
+    depth: int
+    height: int = 4
+    width: int = knob(3, "how wide")
+
+
+@pytest.mark.parametrize(
+    "read", [lambda: resolve(Careless, {}, (), BUDGETS, "careless"), lambda: with_default(Careless, "height", 5)]
+)
+def test_a_field_that_is_no_knob_is_told_with_its_class_and_how_to_write_it(read):
+    with pytest.raises(ConfigError, match=r"Careless that are no knobs: depth, height\. .*write `depth: TYPE = knob\("):
+        read()

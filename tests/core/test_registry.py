@@ -57,6 +57,14 @@ def test_one_new_file_is_all_it_takes_to_add_an_entry(tmp_path, monkeypatch):
     assert reg.names() == ["fresh-one"] and "fresh-one" in reg
 
 
+@pytest.mark.parametrize("line", ['@REG.register("fresh")', "@REG.register('fresh')"])
+def test_a_name_may_stand_in_quotes_of_either_kind(line, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry_module, "PACKAGE", tmp_path)
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "new.py").write_text(f"{line}\nclass A: pass\n")
+    assert Registry("room", "thing").names() == ["fresh"]
+
+
 @pytest.mark.parametrize("statement", ["import pipeline.stages.settings", "import pipeline.stages.driver"])
 def test_reading_the_configuration_imports_no_torch(statement):
     names = "[m.get(n) for m in (methods, data) for n in m.names()]"

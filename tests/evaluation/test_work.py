@@ -97,6 +97,11 @@ def test_kinds_that_were_not_measured_are_unknown_and_not_free():
     assert seconds(*work("database", None, None, database, {}, IMAGES, COSTS), COSTS) is None
 
 
+def test_a_search_with_knobs_that_nobody_counts_is_unknown_and_one_that_only_draws_is_free():
+    assert math.isnan(amount("search", {"search": {"seeds": [0], "n_rounds": 9}}, "mine"))
+    assert amount("search", {"search": {"n_architectures": 2, "space": "darts"}}, "random") == 0
+
+
 def test_a_kind_that_was_not_measured_is_counted_as_its_like():
     costs = dataclasses.replace(COSTS, coefficients={"meta_learn:maml": 3.0, "adapt:automaml": 5.0})
     assert seconds("meta_learn:anil", 2.0, costs) == seconds("meta_learn:maml", 2.0, costs) == 8.0

@@ -11,6 +11,7 @@ import torch
 from pipeline import data, methods, spaces
 from pipeline.core.config import BUDGETS, build, resolve
 from pipeline.core.errors import CapabilityError, ScoreError
+from pipeline.recipes.measuring import knobs_against_noise
 from pipeline.recipes.supernet_pruning import SupernetEvaluator, chance_of, prune_supernet
 from pipeline.stages import needs
 from pipeline.strategies.indicators import Indicator
@@ -207,6 +208,20 @@ def test_the_single_task_kernel_is_another_indicator_of_the_same_search(tiny):
     _, journal = search("ntk", tiny)
     assert {"ntk_condition", "linear_regions"} < set(journal.rows[0])
     assert journal.network_evaluations == 2 * len(journal.rows)
+
+
+@pytest.mark.parametrize(
+    "name, knobs",
+    {
+        "metantk": ["repeat", "tasks_per_batch", "n_region_samples"],
+        "ntk": ["repeat", "n_images", "n_region_samples"],
+        "tenas": ["repeat", "n_images", "n_region_samples"],
+        "tegnas_evo": ["repeat", "n_images", "n_region_samples"],
+    }.items(),
+)
+def test_what_helps_against_noise_is_called_as_in_params_yaml_and_is_a_knob_of_the_method(name, knobs):
+    here = Context(None, seed=0, n_cells=2, device=torch.device("cpu"), section=f"search.{name}")
+    assert knobs_against_noise(small_config(name), here) == [f"search.{name}.{knob}" for knob in knobs]
 
 
 def test_the_user_is_told_when_stability_is_unknown_or_absent(metantk, capsys, tiny):

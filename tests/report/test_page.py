@@ -21,6 +21,8 @@ def test_durations_take_the_unit_that_fits():
 
 def test_what_rounds_to_zero_has_no_sign():
     assert [parts.percent(value) for value in (-1e-16, 0.0, 0.55, 1)] == ["0.00", "0.00", "55.00", "100.00"]
+    written = {parts.signed_percent(-1e-9), parts.coefficient(-4e-4), parts.signed_coefficient(-4e-4)}
+    assert written == {"0.00", "0.000"} and parts.signed(-0.04) == "0.0"
 
 
 def test_signs_are_real_minus_signs():
@@ -54,6 +56,13 @@ def test_agreement_within_a_single_round_is_no_line_to_draw():
 def test_stages_that_ran_on_different_commits_are_told_apart():
     assert parts.commits({"commit": "b", "commits": {"search": "a", "train": "b"}}) == "search a, train b"
     assert parts.commits({"commit": "b", "commits": {"search": "b", "train": "b"}}) == "b"
+
+
+def test_a_single_thread_is_singular():
+    told = [parts.hardware_line({"processor": "A", "threads": n}) for n in (1, 2)] + [
+        parts.hardware_line({"processor": "A"})
+    ]
+    assert told == ["A, 1 thread", "A, 2 threads", "A, ? threads"]
 
 
 def test_an_accelerator_is_named_first():

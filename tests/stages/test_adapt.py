@@ -97,6 +97,7 @@ def test_every_seed_is_tested_on_every_stored_episode_and_the_means_are_those_of
         assert of["per_seed"] == pytest.approx(part.groupby("seed")["accuracy"].mean().tolist())
         assert of["std"] == pytest.approx(part.groupby("episode")["accuracy"].mean().std())
     assert measured["protocol"]["setting"] == "transductive" and measured["protocol"]["n_untrained_episodes"] == 3
+    assert {block["n_episodes"] for block in measured["untrained"].values()} == {3}
     assert set(measured["provenance"]["params_digest"]) == {"search", "meta_learn", "adapt"}
 
 

@@ -1,5 +1,6 @@
 """The command line: errors as one paragraph, exit codes, memory."""
 
+import dataclasses
 import errno
 import os
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import pipeline.__main__ as command_line
+from pipeline import methods
 from pipeline.data import kind_of
 from pipeline.stages import freeze
 
@@ -83,6 +85,14 @@ def test_knobs_of_one_method_are_printed_alone(capsys):
     assert command_line.main(["knobs", "search.ntk"]) == 0
     printed = capsys.readouterr().out
     assert "  ntk:" in printed and "metantk:" not in printed and "train:" not in printed
+
+
+def test_a_method_whose_config_has_a_plain_field_is_told_by_name_when_its_knobs_are_asked_for(monkeypatch, capsys):
+    plain = dataclasses.make_dataclass("Config", [("depth", int, 3)], frozen=True)
+    monkeypatch.setattr(methods.get("ntk"), "Config", plain)
+    assert command_line.main(["knobs", "search.ntk"]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "no knobs: depth" in told and "write `depth: TYPE = knob(" in told
 
 
 @pytest.mark.parametrize("kind", ["few_shot", "classification"])

@@ -1,14 +1,19 @@
 """What the Snakefile asks for before any job."""
 
 import copy
+import dataclasses
+import pathlib
 
 import pytest
 
+from pipeline.__main__ import main
 from pipeline.core.errors import ArtifactError, ConfigError
 from pipeline.stages.common import FROZEN
-from pipeline.stages.driver import only_looks, prepare, start
+from pipeline.stages.driver import Grid, only_looks, prepare, start
 from pipeline.stages.folder import DVC, SNAKEMAKE, claim
 from pipeline.stages.settings import Freezer, load
+
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("given", ["-n", "-np", "-nq", "-pn", "-knj4", "--dry-run", "-S", "-D", "--list", "--dag=dot"])
@@ -25,6 +30,40 @@ def test_a_snakemake_that_runs_jobs_is_none_that_only_looks(given):
 
 def test_a_target_behind_two_dashes_is_no_option():
     assert not only_looks(["--cores", "4", "--", "-n"])
+
+
+def grid_of(**lists) -> Grid:
+    names = ("datasets", "methods", "looked_up", "trained", "cards", "pages", "learned", "adapted")
+    others = dict.fromkeys(field.name for field in dataclasses.fields(Grid))
+    return Grid(**{**others, **{name: [] for name in names}, **lists})
+
+
+@pytest.mark.parametrize("methods", [[], ["metantk", "random"]])
+def test_an_empty_grid_makes_nothing_not_even_a_report_and_says_what_to_fill_in(methods, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert grid_of(methods=methods).listed() == []
+    assert "params.yaml lists nothing to make: fill in grid" in capsys.readouterr().err
+
+
+def test_a_report_is_made_of_listed_few_shot_results_and_of_those_that_are_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = "results/report.html"
+    assert grid_of(datasets=["cifarfs"], methods=["random"]).listed() == ["results/random_cifarfs.json", page]
+    assert grid_of(learned=["metad2a_fc100"]).listed() == ["results/metad2a_fc100.json", page]
+    assert grid_of(trained=["random_pets"]).listed() == ["results/random_pets.json"]
+    (tmp_path / "results/rows").mkdir(parents=True)
+    (tmp_path / "results/rows/ntk_fc100.csv").touch()
+    assert grid_of().listed() == [page] and capsys.readouterr().err == ""
+
+
+def test_dvc_reaches_the_report_of_an_empty_grid_which_says_that_it_needs_data_sets(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", "freeze")
+    assert main(["freeze", "--params", str(PROJECT / "params.yaml")]) == 0
+    files = ["--out", "page.html", "--leaderboard", "board.csv"]
+    assert main(["report", "--rows", "results/rows", *files]) == 1
+    assert "no result to report" in (told := " ".join(capsys.readouterr().err.split()))
+    assert "list data sets and methods in params.yaml" in told
 
 
 @pytest.mark.parametrize("tool", [SNAKEMAKE, DVC])

@@ -52,17 +52,25 @@ def test_each_job_waits_for_the_one_that_makes_what_it_reads():
 
 def test_where_all_is_finished_nothing_is_planned():
     assert forecast.planned("Building DAG of jobs...\nNothing to be done.\n") == {}
-    assert forecast.lines({}, {}, 1, 30) == ["nothing to be made: all jobs are finished"]
+    assert forecast.lines({}, {}, 1, 30) == ["nothing to be made: all jobs are finished, or params.yaml lists none"]
 
 
 def test_the_forecast_tells_jobs_path_hours_and_what_it_does_not_know():
     jobs = forecast.planned(PRINTED)
-    expected = {"fetch_birds": 60.0, "prepare_birds": 3540.0, "search_ntk_birds": None}
+    expected = {"fetch_birds": (60.0, ""), "prepare_birds": (3540.0, ""), "search_ntk_birds": (None, "it is new")}
     told = "\n".join(forecast.lines(jobs, expected, 2, 2, {"fetch_birds"}))
-    assert "3 jobs, 1.00 core-hours" in told and "1 of them ask a cluster for a GPU: 0.02 hours" in told
-    assert "critical path 1 h 0 min: fetch_birds > prepare_birds" in told
-    assert "on 2 nodes, one job at a time on each: 1 h 0 min" in told
-    assert "and 1 shorter jobs" in told and "1 of the jobs are of a kind or of images that nothing is known of" in told
+    assert "3 jobs, at least 1.00 core-hours" in told and "GPU: 1 job, at least 0.02 hours" in told
+    assert "critical path at least 1 h 0 min: fetch_birds > prepare_birds" in told
+    assert "on 2 nodes, one job at a time on each: at least 1 h 0 min" in told
+    assert "and 1 other job (" in told and "unknown  search_ntk" in forecast.lines(jobs, expected, 2, 3)[2]
+    assert "1 job cannot be estimated and counted as nothing:" in told and "1 job  it is new" in told
+
+
+def test_where_all_is_known_the_figures_are_no_lower_bounds():
+    jobs = forecast.planned(PRINTED)
+    told = "\n".join(forecast.lines(jobs, dict.fromkeys(jobs, (1200.0, "")), 1, 30))
+    assert "3 jobs, 1.00 core-hours" in told and "on 1 node, " in told
+    assert "at least" not in told and "cannot be estimated" not in told
 
 
 def test_the_clusters_table_tells_which_jobs_ask_for_a_gpu():
@@ -83,7 +91,7 @@ def test_a_larger_knob_in_a_frozen_file_lengthens_its_job_alone(frozen, tmp_path
     (tmp_path / "costs.json").write_text(json.dumps(COSTS))
     costs = forecast.read_costs(tmp_path / "costs.json")
     before = forecast.Estimator(costs)
-    short = before.seconds_of("train_metantk_doublemnist")
+    short = before.estimate("train_metantk_doublemnist")[0]
     # 2 epochs of 6,400 images of 32 pixels in 5 cells of 16 channels
     assert short == pytest.approx(2.0 + 1e-9 * 2 * 6400 * 32**2 * 5 * 16**1.5)
     path = FROZEN / "train_metantk_doublemnist.json"
@@ -91,9 +99,9 @@ def test_a_larger_knob_in_a_frozen_file_lengthens_its_job_alone(frozen, tmp_path
     content["params"]["train"]["epochs"] *= 10
     path.write_text(json.dumps(content))
     after = forecast.Estimator(costs)
-    assert after.seconds_of("train_metantk_doublemnist") - 2.0 == pytest.approx(10 * (short - 2.0))
+    assert after.estimate("train_metantk_doublemnist")[0] - 2.0 == pytest.approx(10 * (short - 2.0))
     for name in ("prepare_doublemnist", "train_random_doublemnist", "compare_metantk_doublemnist"):
-        assert after.seconds_of(name) == before.seconds_of(name)
+        assert after.estimate(name)[0] == before.estimate(name)[0]
 
 
 def test_every_frozen_job_has_a_work_or_is_told_to_be_unknown(frozen, tmp_path):
@@ -101,7 +109,7 @@ def test_every_frozen_job_has_a_work_or_is_told_to_be_unknown(frozen, tmp_path):
     (tmp_path / "costs.json").write_text(json.dumps({**COSTS, "spaces": spaces}))
     estimator = forecast.Estimator(forecast.read_costs(tmp_path / "costs.json"))
     for path in FROZEN.glob("*.json"):
-        value = estimator.seconds_of(path.stem)
+        value = estimator.estimate(path.stem)[0]
         assert value is None or value >= 2.0, path
 
 
@@ -123,7 +131,26 @@ def test_the_size_of_every_data_set_that_comes_with_the_project_is_known_and_of_
     assert forecast.images_of("birds") is None
     estimator = forecast.Estimator(forecast.Costs(2.0, 1.5, {"prepare": 0.01}, {}))
     (FROZEN / "prepare_birds.json").write_text(json.dumps({"stage": "prepare", "dataset": "birds", "params": {}}))
-    assert estimator.seconds_of("prepare_birds") is None
+    assert estimator.estimate("prepare_birds") == (
+        None,
+        "prepare: the number of images of birds is not known before they are prepared",
+    )
+
+
+@pytest.mark.parametrize(
+    "name, section, knobs, words",
+    [
+        ("search_tenas", "search", {"space": "mine"}, "search:tenas:mine: this kind of job was not measured"),
+        ("meta_learn_maml", "meta_learn", None, "meta_learn of maml: how much work its parameters mean is not known"),
+    ],
+    ids=["a space", "other knobs"],
+)
+def test_what_was_not_measured_is_told_with_its_kind_and_stops_no_forecast(frozen, name, section, knobs, words):
+    path = FROZEN / f"{name}_doublemnist.json"
+    content = json.loads(path.read_text())
+    content["params"][section] = {**content["params"][section], **knobs} if knobs else {"n_rounds": 9}
+    path.write_text(json.dumps(content))
+    assert forecast.Estimator(forecast.Costs(2.0, 1.5, {}, {})).estimate(path.stem) == (None, words)
 
 
 def test_a_file_without_coefficients_is_refused(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from pipeline.core.artifacts import digest
 from pipeline.core.errors import ArtifactError
 from pipeline.report import anchors
+from pipeline.report.parts import n_untrained
 from pipeline.stages import report
 from tests.made_results import CONTROL, FOUND, compared, example, run_stage, write_inputs
 
@@ -90,12 +91,51 @@ def test_the_control_stands_in_the_table_even_without_a_result_of_its_own(folder
     assert "control: 2 architectures" in row and "50.00" in row and "70.00" in row
 
 
+def test_a_row_names_its_control_and_says_whether_that_is_of_the_same_space(folder):
+    example(folder)
+    make(folder, "conv4", FOUND, space="conv4")
+    write_inputs(folder, "random201", CONTROL, changes={"space": "nas_bench_201"})
+    write_inputs(folder, "metad2a", FOUND, changes={"space": "nas_bench_201"})
+    files = {"control": "results/measured/random201_doublemnist.json",
+             "control-accuracies": "results/episodes/random201_doublemnist.csv"}  # fmt: skip
+    assert compared("metad2a", **files)["control"]["space"] == "nas_bench_201"
+    page, board = reported()
+    wanted = (
+        "1 architecture of darts_fewshot; beside random, of the same space",
+        "1 architecture of conv4; beside random, of another space: darts_fewshot",
+        "1 architecture of nas_bench_201; beside random201, of the same space",
+        "control: 2 architectures of darts_fewshot",
+        "control: 2 architectures of nas_bench_201",
+    )
+    assert [page.count(words) for words in wanted] == [1] * len(wanted)
+    row = board.set_index("method").loc["conv4"]
+    assert (row["space"], row["control_space"]) == ("conv4", "darts_fewshot")
+
+
 def test_the_page_shows_the_numbers_of_the_result(folder):
     example(folder)
     page, _ = reported()
     wanted = ["55.00", "+10.0 %", "+5.00", "2 / 2 / 0", "prototypes 49.50", "untrained 30.00", "1.76 M", "96.5 M FLOPs"]
     wanted += ["504 networks", "1.2 min", "5.2 min", "agrees between repeats no better than chance", "official data"]
     assert [text for text in wanted if text not in page] == []
+
+
+def test_untrained_networks_are_shown_with_the_number_of_their_episodes(folder):
+    example(folder)
+    assert reported()[0].count("± 2.00</span>, 2 episodes<") == 2
+
+
+def test_a_single_query_episode_and_result_are_singular_on_the_page(folder):
+    one = {1: {0: [0.5, 0.5]}}
+    write_inputs(folder, "random", one, changes={"protocol.n_query": 1, "protocol.n_episodes": 1})
+    compared("random")
+    page, _ = reported()
+    assert "1 result on 1 data set." in page and "1 query per class · 1 episode ·" in page
+
+
+def test_a_result_that_tells_no_episodes_of_each_shot_tells_those_of_its_protocol():
+    told = {"protocol": {"n_untrained_episodes": 300}, "untrained": {"1": {"mean": 0.3}, "5": {"n_episodes": 200}}}
+    assert [n_untrained(told, shot) for shot in ("1", "5")] == [300, 200]
 
 
 def test_the_page_names_command_commit_hardware_and_all_hashes(folder):

@@ -89,7 +89,7 @@ def test_the_page_shows_the_numbers_of_the_result(folder):
 def test_the_difference_counts_seed_by_seed(folder):
     write_lookup(folder, looked_up(found={0: 0.93, 1: 0.93, 2: 0.91}, control={0: 0.92, 1: 0.93, 2: 0.92}))
     page, _ = reported()
-    assert "1 / 1 / 1" in page and "+0.00" in page
+    assert "<td>0.00<small>1 / 1 / 1" in page
 
 
 def test_a_method_without_a_control_and_without_curves_is_shown_with_dashes(folder):

@@ -95,7 +95,7 @@ def test_the_stability_of_the_ranking_is_in_the_genotype_file_and_bad_news_in_th
     stability = json.loads(output(folder, "genotype").read_text())["stability"]
     assert set(stability["between_repeats"]) == {"metantk_condition", "linear_regions"}
     assert len(stability["rounds"]) == 5
-    assert stability["warning"] in log
+    assert stability["warning"] in log and "set search.metantk.repeat to" in stability["warning"]
 
 
 def test_the_trace_has_its_columns_and_a_line_per_measured_network(undisturbed):

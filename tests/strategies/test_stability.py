@@ -10,6 +10,7 @@ from pipeline.strategies.indicators import Indicator
 from pipeline.strategies.stability import combine, summarise, tau, variance_of_unrelated
 
 CONDITION, REGIONS = Indicator("condition", False), Indicator("regions", True)
+KNOBS = ["search.metantk.repeat", "search.metantk.tasks_per_batch"]
 
 
 def rows(signal: float, n: int = 100, n_rounds: int = 2, n_repeats: int = 2, seed: int = 0) -> list[dict]:
@@ -28,23 +29,24 @@ def rows(signal: float, n: int = 100, n_rounds: int = 2, n_repeats: int = 2, see
 
 
 def test_rankings_that_repeat_themselves_are_a_signal_without_a_warning():
-    report = summarise(rows(signal=2.0), [CONDITION, REGIONS], 2)
+    report = summarise(rows(signal=2.0), [CONDITION, REGIONS], 2, KNOBS)
     assert report["verdict"] == {"condition": "signal", "regions": "signal"}
     assert report["between_repeats"]["regions"]["tau"] == pytest.approx(1.0)
     assert report["warning"] is None
 
 
 def test_rankings_of_pure_noise_are_called_noise_and_the_user_is_warned():
-    report = summarise(rows(signal=0.0), [CONDITION, REGIONS], 2)
+    report = summarise(rows(signal=0.0), [CONDITION, REGIONS], 2, KNOBS)
     assert report["verdict"] == {"condition": "noise", "regions": "signal"}
     assert "condition (Kendall tau" in report["warning"]
     assert "regions" not in report["warning"].split("agrees")[0]
+    assert report["warning"].endswith("a larger search.metantk.repeat or search.metantk.tasks_per_batch.")
 
 
 def test_noise_is_called_a_signal_as_seldom_as_the_interval_promises():
     n_trials = 200
     verdicts = [
-        summarise(rows(0.0, n=30, n_rounds=3, n_repeats=3, seed=seed), [CONDITION], 3)["verdict"]["condition"]
+        summarise(rows(0.0, n=30, n_rounds=3, n_repeats=3, seed=seed), [CONDITION], 3, KNOBS)["verdict"]["condition"]
         for seed in range(n_trials)
     ]
     # one side of a 95 % interval: 2.5 %, here at most its 99.9 % quantile
@@ -52,25 +54,25 @@ def test_noise_is_called_a_signal_as_seldom_as_the_interval_promises():
 
 
 def test_indicators_that_would_prune_alike_agree_whichever_way_they_point():
-    report = summarise(rows(signal=50.0), [CONDITION, REGIONS], 2)
+    report = summarise(rows(signal=50.0), [CONDITION, REGIONS], 2, KNOBS)
     assert report["between_indicators"]["tau"] > 0.9
 
 
 def test_every_round_is_reported():
-    report = summarise(rows(signal=1.0, n_rounds=3), [CONDITION, REGIONS], 2)
+    report = summarise(rows(signal=1.0, n_rounds=3), [CONDITION, REGIONS], 2, KNOBS)
     assert [(one["round"], one["n_candidates"]) for one in report["rounds"]] == [(0, 100), (1, 100), (2, 100)]
     assert all(set(one["between_repeats"]) == {"condition", "regions"} for one in report["rounds"])
 
 
 def test_one_repeat_cannot_be_judged():
-    report = summarise(rows(signal=1.0, n_repeats=1), [CONDITION], 1)
+    report = summarise(rows(signal=1.0, n_repeats=1), [CONDITION], 1, KNOBS)
     assert report["verdict"] == {"condition": "unknown"}
-    assert "repeat" in report["warning"]
+    assert report["warning"].endswith("set search.metantk.repeat to 2 or more.")
 
 
 def test_values_that_do_not_vary_are_unknown_and_not_agreement():
     lines = [{"seed": 0, "round": 0, "operation": "x", "c_change_0": 0.0, "c_change_1": 0.0} for _ in range(9)]
-    report = summarise(lines, [Indicator("c", True)], 2)
+    report = summarise(lines, [Indicator("c", True)], 2, KNOBS)
     assert report["verdict"] == {"c": "unknown"}
     assert "do not vary" in report["warning"]
 

@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.core.config import knob
 from pipeline.core.errors import ConfigError
 from pipeline.core.rng import torch_stream
+from pipeline.core.wording import n_of
 from pipeline.data.prepared import PreparedSet
 from pipeline.episodes.class_tasks import task_set
 from pipeline.evaluation.settings import TrainConfig
@@ -70,9 +71,9 @@ class TrainOracle:
     def facts(self, bench: Bench) -> dict[str, Any]:
         return {
             "meaning": (
-                f"top-1 accuracy on held-out images of the task's own classes after {self.epochs} epochs from scratch, "
-                f"{self.channels} channels, {self.n_cells} cells, {self.image_size} x {self.image_size} pixels, no "
-                "augmentation"
+                f"top-1 accuracy on held-out images of the task's own classes after {n_of(self.epochs, 'epoch')} from "
+                f"scratch, {n_of(self.channels, 'channel')}, {n_of(self.n_cells, 'cell')}, {self.image_size} x "
+                f"{self.image_size} pixels, no augmentation"
             )
         }
 
@@ -97,8 +98,8 @@ class TrainOracle:
         images = TrainingImages.of(task, config)
         if len(images.rows) < self.batch_size:
             raise ConfigError(
-                f"oracle.train.batch_size is {self.batch_size}, but a task has only {len(images.rows)} images to train "
-                "on. Lower it, or raise database.n_classes or oracle.train.n_images."
+                f"oracle.train.batch_size is {self.batch_size}, but a task has only {n_of(len(images.rows), 'image')} "
+                "to train on. Lower it, or raise database.n_classes or oracle.train.n_images."
             )
         train(network, images, config, seed=question.seed, device=bench.device, what=None)
         generator = torch_stream(question.seed, "statistics")
