@@ -10,17 +10,20 @@ Maps are kept with the channels last in memory, where these products and a CPU's
 fastest.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.kernels import layers
+from pipeline.kernels.products import inner_products, products_over_positions
 
 MOST_BYTES = 16 << 20
-"""Size of the largest gradient of a block; larger ones leave the caches and cost new pages."""
+"""About the size of the largest gradient of a block; larger ones leave the caches and cost new pages."""
 MOST_KEPT_BYTES = 512 << 20
 """What is kept from one block for the next; beyond it, it is made anew."""
 PATTERN_CHANNELS = 4
@@ -43,7 +46,8 @@ def jacobian(outputs: Tensor, leaves: Mapping[str, Tensor], rows: int | None = N
     """
     graph = _Graph(outputs)
     n, used = len(outputs), {name: leaf for name, leaf in leaves.items() if id(leaf) in graph.leaves}
-    rows = rows or max(1, MOST_BYTES // graph.largest_bytes)
+    if rows is None:
+        rows = math.ceil(n / max(1, round(n * graph.largest_bytes / MOST_BYTES)))
     cotangents = torch.eye(n, dtype=outputs.dtype, device=outputs.device)
     result = {name: leaf.new_zeros(n, leaf.numel()) for name, leaf in used.items()}
     for start in range(0, n, rows):
@@ -80,6 +84,7 @@ class _Graph:
         self.root = outputs.grad_fn
         self.order = _consumers_first(self.root)
         self.leaves = {id(node.variable) for node in self.order if hasattr(node, "variable")}
+        self.blocked: dict[Any, _BlockedInput | None] = {}
         self.kept: dict[tuple, Tensor] = {}
         self.kept_bytes = 0
         saved = (getattr(node, name) for node in self.order for name in _saved_maps(node))
@@ -314,7 +319,7 @@ def _convolution(graph: _Graph, node, gradient: Tensor, is_free: bool) -> Gradie
     rows = _channels_last(gradient)
     at_input = at_weight = at_bias = None
     if to_input:
-        at_input = _at_input(layer, rows, weight, x)
+        at_input = _at_input(graph, node, layer, rows, weight, x)
     if to_weight:
         patches = graph.keep(node, "patches", lambda: _patches(layer, x))
         at_weight = _at_weight(layer, patches, rows.flatten(1, 3))
@@ -343,7 +348,8 @@ def _convolution_forward(graph: _Graph, node, arrived: list[tuple[Tensor | None,
         patches = graph.keep(node, "patches", lambda: _patches(layer, x))
         groups, k = layer.n_groups, len(at_weight)
         if groups == 1:
-            rows = torch.matmul(patches.flatten(1), at_weight.permute(0, 3, 4, 2, 1).reshape(k, -1, at_weight.shape[1]))
+            directions = at_weight.permute(0, 1, 3, 4, 2).reshape(k * at_weight.shape[1], -1)
+            rows = inner_products(patches.flatten(1), directions).unflatten(1, (k, -1)).transpose(0, 1).contiguous()
         else:
             by_group = at_weight.flatten(3).unflatten(1, (groups, -1))
             rows = torch.einsum("ptgi,kgoit->kpgo", patches.unflatten(2, (groups, -1)), by_group).flatten(2)
@@ -353,14 +359,16 @@ def _convolution_forward(graph: _Graph, node, arrived: list[tuple[Tensor | None,
     return total
 
 
-def _at_input(layer: layers.Convolution, rows: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+def _at_input(graph: _Graph, node, layer: layers.Convolution, rows: Tensor, weight: Tensor, x: Tensor) -> Tensor:
     """(m n c_in h w) from (m n h' w' c_out)."""
     folded = rows.flatten(0, 1).movedim(-1, -3)
     if layer.n_groups == weight.shape[0] and weight.shape[1] == 1 and len(weight) <= LANES // 2:
         # so few channels are no slower as a dense kernel with zeros
         weight = torch.diag_embed(weight.movedim(0, -1).squeeze(0)).permute(2, 3, 0, 1)
         layer = layers.Convolution(layer.kernel, layer.stride, layer.padding, layer.dilation, 1)
-    blocks = _BlockedInput.of(layer, weight, x)
+    if node not in graph.blocked:
+        graph.blocked[node] = _BlockedInput.of(layer, weight, x)
+    blocks = graph.blocked[node]
     if blocks is None:
         at_input = layer.input_gradient(folded, x[:1].expand(len(folded), -1, -1, -1), weight)
     else:
@@ -443,8 +451,8 @@ def _at_weight(layer: layers.Convolution, patches: Tensor, rows: Tensor) -> Tens
     """(m *weight) from patches (n*positions taps c_in) and gradients (m n*positions c_out)."""
     groups, m, c_out = layer.n_groups, *rows.shape[::2]
     if groups == 1:
-        flat = torch.matmul(rows.mT, patches.flatten(1)).unflatten(2, (*layer.kernel, -1))
-        return flat.permute(0, 1, 4, 2, 3)
+        flat = products_over_positions(rows, patches.flatten(1))
+        return flat.view(m, c_out, *layer.kernel, -1).permute(0, 1, 4, 2, 3)
     by_group = rows.unflatten(2, (groups, -1)).permute(2, 0, 3, 1).flatten(1, 2)
     inputs = patches.unflatten(2, (groups, -1)).permute(2, 0, 1, 3).flatten(2)
     flat = torch.bmm(by_group, inputs).view(groups, m, c_out // groups, *layer.kernel, -1)
@@ -513,7 +521,7 @@ def _normalise(graph: _Graph, node, rows: Tensor, is_free: bool, wanted: bool) -
 
     if c <= PATTERN_CHANNELS:
         spanned = graph.keep(node, "patterns", patterns)
-        sums = rows.view(m, -1) @ spanned.mT
+        sums = inner_products(rows.view(m, -1), spanned)
         flat, sloped = sums.split(c, dim=1)
     else:
         z = graph.keep(node, "normalised", lambda: _normalised(node))
@@ -536,7 +544,7 @@ def _sums(rows: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     c = rows.shape[2]
     if c > DIAGONAL_CHANNELS:
         return rows.sum(1), (rows * z).sum(1)
-    products = torch.matmul(rows.mT, torch.cat([z, z.new_ones(len(z), 1)], dim=1))
+    products = products_over_positions(rows, torch.cat([z, z.new_ones(len(z), 1)], dim=1))
     return products[:, :, c], products.diagonal(dim1=1, dim2=2)
 
 

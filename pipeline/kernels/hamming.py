@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pipeline.kernels.errors import KernelError
+from pipeline.kernels.products import inner_products
 
 NEURONS_PER_CALL = 1 << 16
 """Neurons whose agreements are counted together; below 2^24, so that float32 counts them exactly."""
@@ -28,5 +29,5 @@ def hamming_kernel(patterns: Tensor) -> Tensor:
     for part in patterns.split(NEURONS_PER_CALL, dim=1):
         # of signs +-1 the product is the number that agree less the number that differ
         signs = part.to(torch.float32).mul_(2).sub_(1)
-        agreements += ((signs @ signs.mT).double() + part.shape[1]) / 2
+        agreements += (inner_products(signs, signs).double() + part.shape[1]) / 2
     return agreements

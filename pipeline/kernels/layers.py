@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.kernels.products import has_onednn, inner_products
+
 MOST_PAIRS = 1 << 24
 """Largest matrix of position pairs that is formed, in entries."""
 LEAST_ALONE = 128 << 10
@@ -188,10 +190,7 @@ def gram(layer: Layer, x: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
 
 def outer(rows: Tensor) -> Tensor:
     """Gram (n n) of rows (n p)."""
-    if _has_onednn(rows) and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        # torch sends float32 products to MKL, which takes twice as long for so few and long rows on some processors
-        return torch.ops.mkldnn._linear_pointwise(rows, rows, None, "none", [], "")
-    return rows @ rows.mT
+    return inner_products(rows, rows)
 
 
 def pairs_are_cheaper(layer: Layer, gradient: Tensor, weight: Tensor) -> bool:
@@ -208,7 +207,7 @@ def _gram_of_pairs(layer: Layer, x: Tensor, gradient: Tensor) -> Tensor:
     outputs = layer.positions(gradient)
     n, n_positions, _ = outputs.shape
     inputs, outputs = inputs.flatten(0, 1), outputs.flatten(0, 1)
-    pairs = (inputs @ inputs.mT) * (outputs @ outputs.mT)
+    pairs = outer(inputs).mul_(outer(outputs))
     return pairs.view(n, n_positions, n, n_positions).sum((1, 3))
 
 
@@ -303,7 +302,7 @@ def _side_by_side(x: Tensor) -> Tensor:
 
 
 def _convolve(x, weight, bias, stride, padding, dilation, n_groups, into=None) -> Tensor:
-    if not _has_onednn(x):
+    if not has_onednn(x):
         return _added(functional.conv2d(x, weight, bias, stride, padding, dilation, n_groups), into)
     if into is not None and hasattr(torch.ops.mkldnn, "_convolution_pointwise_"):
         # adds while the result is in the cache
@@ -316,10 +315,6 @@ def _convolve(x, weight, bias, stride, padding, dilation, n_groups, into=None) -
 
 def _added(value: Tensor, into: Tensor | None) -> Tensor:
     return value if into is None else into.add_(value)
-
-
-def _has_onednn(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
 @dataclass(frozen=True)
