@@ -79,7 +79,6 @@ def test_a_training_killed_again_and_again_gives_the_bytes_of_an_undisturbed_one
     moments = random.Random(0)
     killed = sum(kill_in_the_middle(project, "train", CHECKPOINT, moments.uniform(0.0, 0.4)) for _ in range(3))
     assert killed >= 1
-    assert not project.weights.exists() or killed < 3
     project.run("train")
     assert sha256(project.weights) == sha256(undisturbed.weights)
     columns = ["seed", "epoch", "learning_rate", "loss", "train_accuracy"]
