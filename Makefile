@@ -29,7 +29,7 @@ lint: setup
 bench: setup
 	python benchmarks/kernel.py --repeats 2 --out benchmarks/figures/kernel_cpu.json
 	python benchmarks/training.py --threads 1 --rounds 3 --steps 3 --out benchmarks/figures/training_cpu.json
-	python benchmarks/indicators.py --cells 2 --rounds 1 --out benchmarks/figures/indicators_cpu.json
+	python benchmarks/indicators.py --out benchmarks/figures/indicators_cpu.json
 	python benchmarks/metad2a.py --looped 20 --out benchmarks/figures/metad2a_cpu.json
 	python benchmarks/metalstm.py --out benchmarks/figures/metalstm_cpu.json
 	python benchmarks/tnas.py --out benchmarks/figures/tnas_cpu.json
