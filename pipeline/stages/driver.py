@@ -290,18 +290,24 @@ def stems(first: Iterable[str], second: Iterable[str]) -> list[str]:
 
 def record(workflow) -> None:
     """Remember which files this run made with which parameters, and tell DVC, whose failure never fails the run."""
-    finished = list(workflow.dag.finished_jobs)
-    files = sorted({str(file) for job in finished for file in job.output})
-    if not files:
+    dag = workflow.dag
+    finished = [job for job in dag.finished_jobs if job.output]
+    if not finished:
         return
     if os.path.isdir(".dvc"):
-        commit(files)
-    remember((str(job.input.params), list(map(str, job.output))) for job in finished if job.output)
+        made, kept = finished, [job for job in dag.jobs if job.output and not dag.needrun(job)]
+        commit(*([list(map(str, job.output)) for job in jobs] for jobs in (made, kept)))
+    remember((str(job.input.params), list(map(str, job.output))) for job in finished)
 
 
-def commit(files: list[str]) -> None:
-    """Record files in dvc.lock, in a process of its own, under the lock that this one holds."""
+def commit(made: list[list[str]], kept: list[list[str]]) -> None:
+    """Record outputs of jobs in dvc.lock, in a process of its own, under the lock that this one holds.
+
+    Args:
+        made: of the jobs of this run.
+        kept: of the jobs it found done; a run that was killed outright may have made them, and told nobody.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".json") as listing:
-        json.dump(files, listing)
+        json.dump({"made": made, "kept": kept}, listing)
         listing.flush()
         subprocess.run([sys.executable, "-m", "pipeline", "track", "commit", "--locked", "--files", listing.name])

@@ -112,6 +112,16 @@ def refresh() -> list[str]:
     return refreshed
 
 
+def unrecorded(jobs: Iterable[Iterable[str]], stages: dict[str, dict]) -> set[str]:
+    """Files of those jobs of which dvc.lock does not know every file in its present size."""
+    sizes = {out["path"]: out.get("size") for stage in stages.values() for out in stage.get("outs", [])}
+
+    def is_known(file: str) -> bool:
+        return file in sizes and os.path.isfile(file) and os.path.getsize(file) == sizes[file]
+
+    return {file for files in jobs if not all(map(is_known, files)) for file in files}
+
+
 def commit(files: Iterable[str], locked: bool = False) -> list[str]:
     """Record in dvc.lock the stages all of whose outputs are among `files`; returns their names.
 
@@ -162,11 +172,13 @@ def commit(files: Iterable[str], locked: bool = False) -> list[str]:
 def add_arguments(parser) -> None:
     parser.add_argument("action", choices=("refresh", "commit"), help="what to do")
     parser.add_argument("--locked", action="store_true", help="the caller holds DVC's lock (for commit)")
-    parser.add_argument("--files", metavar="FILE", help="JSON list of the files just made (for commit)")
+    parser.add_argument("--files", metavar="FILE", help="JSON: the files of each job `made` and `kept` (for commit)")
 
 
 def run(arguments) -> None:
     if arguments.action == "refresh":
         say(f"new time stamps: {', '.join(refresh()) or 'none needed'}")
     else:
-        commit(json.loads(pathlib.Path(arguments.files).read_text(encoding="utf-8")), arguments.locked)
+        jobs = json.loads(pathlib.Path(arguments.files).read_text(encoding="utf-8"))
+        made = {file for files in jobs["made"] for file in files}
+        commit(made | unrecorded(jobs["kept"], recorded_stages()), arguments.locked)

@@ -15,6 +15,7 @@ import jsonschema
 import psutil
 import pytest
 
+from pipeline.stages.track import recorded_stages
 from tests.e2e.project import ROOT, SMALL, Project, described_jobs, jobs_in
 
 pytestmark = pytest.mark.e2e
@@ -200,6 +201,9 @@ def test_a_run_killed_in_the_midst_of_search_and_training_ends_as_an_undisturbed
         project.run("snakemake", "--unlock")
 
     project.run(*command)
+    # also what the killed runs had made
+    recorded = recorded_stages(project.folder / "dvc.lock")
+    assert recorded.keys() >= {"fetch@doublemnist", "prepare@doublemnist", "search@metantk-doublemnist"}
     assert project.result("metantk") == finished.first_result
     assert not list((project.folder / "build/checkpoints").iterdir())
     assert project.snakemake("-n", target) == []

@@ -83,12 +83,21 @@ def test_dvc_deletes_nothing_while_snakemake_runs_and_does_its_work_afterwards(d
 
 
 def test_what_a_run_made_is_recorded_under_the_lock_that_it_holds(dvc):
-    pathlib.Path("list.json").write_text('["made"]')
+    pathlib.Path("list.json").write_text('{"made": [["made"]], "kept": []}')
     with claim(SNAKEMAKE):
         assert dvc("pipeline", "track", "commit", "--files", "list.json")[0] != 0
         code, printed = dvc("pipeline", "track", "commit", "--locked", "--files", "list.json")
         assert code == 0 and "recorded 1 stage" in printed, printed
     assert "up to date" in dvc("dvc", "status")[1]
+
+
+def test_what_an_earlier_run_made_and_did_not_record_is_recorded_once(dvc):
+    pathlib.Path("list.json").write_text('{"made": [], "kept": [["made"]]}')
+    code, printed = dvc("pipeline", "track", "commit", "--files", "list.json")
+    assert code == 0 and "recorded 1 stage" in printed, printed
+    assert "up to date" in dvc("dvc", "status")[1]
+    code, printed = dvc("pipeline", "track", "commit", "--files", "list.json")
+    assert code == 0 and "recorded" not in printed, printed
 
 
 def test_snakemake_does_not_start_while_a_command_of_dvc_holds_its_lock():

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.core.errors import ArtifactError
-from pipeline.stages.track import recorded_stages, upstream_first
+from pipeline.stages.track import recorded_stages, unrecorded, upstream_first
 
 
 def test_a_missing_or_empty_lock_records_nothing(tmp_path):
@@ -39,3 +39,12 @@ def test_a_stage_comes_after_those_that_make_what_it_reads():
         "prepare": {"outs": [{"path": "images"}]},
     }
     assert list(upstream_first(stages)) == ["prepare", "search", "train"]
+
+
+def test_all_files_of_a_job_are_unrecorded_where_one_is_unknown_or_of_another_size(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("known", "grown", "beside", "new"):
+        (tmp_path / name).write_text("1234")
+    outs = [{"path": "known", "size": 4}, {"path": "grown", "size": 3}, {"path": "beside", "size": 4}]
+    jobs = [["known"], ["grown", "beside"], ["new"]]
+    assert unrecorded(jobs, {"stage": {"outs": outs}}) == {"grown", "beside", "new"}
